@@ -19,14 +19,14 @@ const IMPORTS: [(&str, &str); 18] = [
     ("predict", "error random memory spec op fold profile"),
     ("explain", "error random memory spec op fold profile"),
     ("reference", ""),
-    ("verify", "error random memory spec op zoo fold profile execute sample predict explain"),
-    ("claims", "error random memory spec op zoo fold profile execute sample predict explain verify"),
+    ("verify", "error random memory kernels spec op zoo fold profile execute sample predict explain"),
+    ("claims", "error random memory kernels spec op zoo fold profile execute sample predict explain verify"),
     ("report", "error random memory spec op zoo fold profile execute sample predict explain verify claims"),
-    ("cli", "error random memory spec op zoo fold profile execute sample predict explain verify claims report"),
+    ("cli", "error random memory kernels spec op zoo fold profile execute sample predict explain verify claims report"),
 ];
 
 /// Where tensors may be known; in `op` only where ops run.
-const WITH_TENSORS: [&str; 7] = ["error", "op", "kernels", "execute", "reference", "verify", "cli"];
+const WITH_TENSORS: [&str; 8] = ["error", "op", "kernels", "execute", "reference", "verify", "claims", "cli"];
 
 /// Where code may be unsafe: kernels and SIMD behind a detected feature, and the setting of a variable before any thread.
 const UNSAFE: [&str; 5] =

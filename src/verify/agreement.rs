@@ -4,6 +4,7 @@
 //! seeds, more of them, at a stricter level, and is refuted only if it leaves the band again on the same side.
 //! A figure inside its band is verified within a margin that is stated, since it depends on the seeds spent.
 
+use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
 use crate::profile::{Layout, Place, Profile, Quantity};
@@ -19,7 +20,8 @@ pub const SECOND_LEVEL: f64 = 1e-6;
 pub const WIDEST_MARGIN: f64 = 1.0;
 
 /// What the evidence says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// No figure outside its band, and figures of every family inside it within a stated margin.
     Verified,
