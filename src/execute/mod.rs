@@ -12,4 +12,4 @@ mod weights;
 
 pub use measure::{Measurement, measure, measure_on_same_weights};
 pub use run::{Factors, Run, factors, forward, run};
-pub use weights::{Weights, draw_cotangent, draw_input};
+pub use weights::{Seeds, Weights, draw_cotangent, draw_input};

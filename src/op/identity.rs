@@ -63,4 +63,8 @@ impl Op for Identity {
     fn vjp(&self, _: &Site, _: &Parameters, _: &Tensor, _: &[Tensor], dy: &Tensor) -> Result<Vjp> {
         Ok(Vjp { input: dy.clone(), parameters: Vec::new() })
     }
+
+    fn stacks(&self, _: &Site) -> bool {
+        true
+    }
 }

@@ -23,7 +23,7 @@ fn merge(x: &Tensor) -> candle_core::Result<Tensor> {
     x.transpose(1, 2)?.reshape((batch, tokens, heads * d_k))
 }
 
-/// An inner norm on `(batch, heads, tokens, d_k)`, seen by the norm as `(batch * heads, tokens, d_k)`;
+/// An inner norm on `(batch, heads, tokens, d_k)`, seen by the norm as `(batch, heads * tokens, d_k)`;
 /// on `(batch, tokens, width)` as it is.
 fn normalize(inner: &Inner, parameters: &Parameters, x: &Tensor) -> Result<Tensor> {
     match inner {
@@ -59,7 +59,7 @@ fn normalize_back(
 
 fn rows(place: &Site, x: &Tensor) -> Result<Tensor> {
     let flat = || match x.rank() {
-        4 => x.flatten(0, 1),
+        4 => x.flatten(1, 2),
         _ => Ok(x.clone()),
     };
     flat().map_err(Error::at(&place.path()))
@@ -188,5 +188,9 @@ impl Op for Attention {
         gradients.extend(w_o);
         gradients.extend(query_key.into_iter().chain(value).chain(out));
         Ok(Vjp { input, parameters: gradients })
+    }
+
+    fn stacks(&self, at: &Site) -> bool {
+        at.inner.iter().all(|(_, norm)| norm.stacks(at))
     }
 }

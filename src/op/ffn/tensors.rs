@@ -104,4 +104,8 @@ impl Op for Ffn {
         gradients.extend(inner);
         Ok(Vjp { input, parameters: gradients })
     }
+
+    fn stacks(&self, at: &Site) -> bool {
+        at.inner.iter().all(|(_, norm)| norm.stacks(at))
+    }
 }

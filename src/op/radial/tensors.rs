@@ -3,6 +3,7 @@
 use candle_core::{D, Tensor};
 
 use crate::error::{Error, Result};
+use crate::op::linear::broadcast_back;
 use crate::op::radial::{Gain, Radial, Scale};
 use crate::op::{Gradient, Op, Parameters, Site, Vjp};
 
@@ -71,15 +72,21 @@ impl Op for Radial {
                 dx = dx.broadcast_sub(&g.mean_keepdim(D::Minus1)?)?;
             }
             let input = dx.broadcast_mul(inverse)?;
-            let rows = |t: &Tensor| t.reshape(((), at.width))?.sum(0);
+            let summed = |name: &str, each: &Tensor| match parameters.get(at, name) {
+                Ok(parameter) => broadcast_back(each, parameter),
+                Err(error) => Err(candle_core::Error::wrap(error)),
+            };
             let gain = match self.gain {
                 Gain::None => None,
-                Gain::PerCoordinate | Gain::OnePlus => Some(rows(&(dy * z)?)?),
-                Gain::Single => Some((dy * z)?.sum_all()?.reshape(1)?),
+                Gain::PerCoordinate | Gain::OnePlus | Gain::Single => Some(summed("gain", &(dy * z)?)?),
             };
-            let bias = self.bias.then(|| rows(dy)).transpose()?;
+            let bias = self.bias.then(|| summed("bias", dy)).transpose()?;
             Ok(Vjp { input, parameters: gain.into_iter().chain(bias).map(Gradient::Tensor).collect() })
         };
         backward().map_err(Error::at(&at.path()))
+    }
+
+    fn stacks(&self, _: &Site) -> bool {
+        true
     }
 }
