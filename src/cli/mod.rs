@@ -10,6 +10,7 @@ mod parity;
 mod predict;
 mod request;
 mod sample;
+mod selftest;
 mod verify;
 
 use std::ffi::OsString;
@@ -48,6 +49,8 @@ enum Command {
     Verify(verify::Args),
     /// Replay recorded weights, outputs and gradients of any framework.
     Parity(parity::Args),
+    /// Every op and placement on a device against the host.
+    Selftest(selftest::Args),
     /// The predictions of two or more placements side by side.
     Compare(compare::Args),
     /// Write a placement's file to edit.
@@ -130,6 +133,7 @@ fn dispatch(command: Command, registry: &Registry) -> Result<Outcome> {
         Command::Measure(args) => measure::run(&args, registry),
         Command::Verify(args) => verify::run(&args, registry),
         Command::Parity(args) => parity::run(&args, registry),
+        Command::Selftest(args) => selftest::run(&args, registry),
         Command::Compare(args) => compare::run(&args, registry),
         Command::New(args) => new::run(&args, registry),
         Command::Completions { shell } => {

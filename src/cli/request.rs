@@ -179,24 +179,9 @@ impl DeviceArgs {
     /// The device, checked before anything else is.
     ///
     /// # Errors
-    /// [`Error::Device`] where it is not present or not compiled in; [`Error::Option`] for a name that is none.
+    /// As [`device`].
     pub fn device(&self) -> Result<Device> {
-        if self.device == "cpu" {
-            return Ok(Device::Cpu);
-        }
-        let Some(index) = self.device.strip_prefix("cuda:").and_then(|i| i.parse::<usize>().ok()) else {
-            return Err(Error::Option {
-                message: format!("unknown device \"{}\"", self.device),
-                help: "devices are cpu, cuda:0, cuda:1, ...".into(),
-            });
-        };
-        Device::new_cuda(index).map_err(|e| Error::Device {
-            device: self.device.clone(),
-            cause: match candle_core::utils::cuda_is_available() {
-                false => "this binary was built without the feature cuda".into(),
-                true => e.to_string(),
-            },
-        })
+        device(&self.device)
     }
 
     pub fn dtype(&self) -> DType {
@@ -206,4 +191,27 @@ impl DeviceArgs {
             DTypeArg::Bf16 => DType::BF16,
         }
     }
+}
+
+/// A device by name.
+///
+/// # Errors
+/// [`Error::Device`] where it is not present or not compiled in; [`Error::Option`] for a name that is none.
+pub fn device(name: &str) -> Result<Device> {
+    if name == "cpu" {
+        return Ok(Device::Cpu);
+    }
+    let Some(index) = name.strip_prefix("cuda:").and_then(|i| i.parse::<usize>().ok()) else {
+        return Err(Error::Option {
+            message: format!("unknown device \"{name}\""),
+            help: "devices are cpu, cuda:0, cuda:1, ...".into(),
+        });
+    };
+    Device::new_cuda(index).map_err(|e| Error::Device {
+        device: name.into(),
+        cause: match candle_core::utils::cuda_is_available() {
+            false => "this binary was built without the feature cuda".into(),
+            true => e.to_string(),
+        },
+    })
 }

@@ -4,8 +4,9 @@ use candle_core::{DType, Device};
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
+use crate::execute::device::room;
 use crate::execute::figures::figures;
-use crate::execute::memory::{on_device, one_seed};
+use crate::execute::memory::one_seed;
 use crate::execute::{Seeds, Weights, draw_cotangent, draw_input, run};
 use crate::fold::Graph;
 use crate::memory;
@@ -79,7 +80,7 @@ fn stack(graphs: &[&Graph], how: &Measurement) -> Result<usize> {
     let largest = graphs.iter().map(|graph| one_seed(graph, how.dtype)).max().unwrap_or(0).max(1);
     let stackable =
         |graph: &&Graph| graph.calls.iter().all(|call| call.op.as_ref().is_none_or(|op| op.stacks(&call.site)));
-    match on_device(&how.device) {
+    match room(&how.device) {
         None => {
             let threads = rayon::current_num_threads().min(how.seeds.max(1)) as u64;
             memory::fits(largest.saturating_mul(threads))?;

@@ -1,6 +1,6 @@
 //! What a measurement keeps in memory.
 
-use candle_core::{DType, Device};
+use candle_core::DType;
 
 use crate::fold::{Graph, Node};
 use crate::profile::Layout;
@@ -28,17 +28,4 @@ pub fn one_seed(graph: &Graph, dtype: DType) -> u64 {
     // The host draws each matrix in f64 and keeps it for the other placements.
     let number = dtype.size_in_bytes() as u64;
     weights.saturating_mul(number + 8).saturating_add(kept.saturating_mul(number))
-}
-
-/// Bytes that a measurement may fill on a device, or `None` on the host: half of what is free, since the driver's pool
-/// keeps freed buffers of other sizes.
-pub fn on_device(device: &Device) -> Option<u64> {
-    match device {
-        #[cfg(feature = "cuda")]
-        Device::Cuda(_) => {
-            let free = candle_core::cuda_backend::cudarc::driver::result::mem_get_info().map_or(0, |(free, _)| free);
-            Some(free as u64 / 2)
-        }
-        _ => None,
-    }
 }

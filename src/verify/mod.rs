@@ -3,11 +3,14 @@
 mod agreement;
 mod evidence;
 mod parity;
+mod rounding;
+pub mod selftest;
 mod shapes;
 mod variant;
 
 pub use agreement::{Agreement, Check, FIRST_LEVEL, Family, SECOND_LEVEL, Verdict, WIDEST_MARGIN, agreement, checks};
 pub use evidence::{Evidence, Finding, Interval, Method};
 pub use parity::{Parity, TensorParity, parity};
+pub use selftest::{Part, Probe};
 pub use shapes::generated_shapes;
 pub use variant::{Trial, Variant, variant, verify_together};
