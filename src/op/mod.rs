@@ -26,7 +26,7 @@ pub use elementwise::{Elementwise, Squash};
 pub use ffn::Ffn;
 pub use identity::Identity;
 pub use linear::Gradient;
-pub use matrix_law::{Frame, Pushed};
+pub use matrix_law::{Frame, Matrices, Pushed};
 pub use radial::{Gain, Radial, Scale};
 pub use registry::Registry;
 pub use response::{

@@ -5,6 +5,7 @@ pub mod budget;
 mod estimate;
 mod evidence;
 mod parity;
+mod pivots;
 mod shapes;
 mod tails;
 mod variant;
@@ -13,6 +14,7 @@ pub use agreement::{Agreement, Check, FIRST_LEVEL, Family, SECOND_LEVEL, Verdict
 pub use estimate::{GROUP_LEVEL, GROUP_SEEDS};
 pub use evidence::{Evidence, Finding, Interval, Method};
 pub use parity::{Parity, TensorParity, parity};
+pub use pivots::{Observed, Pivot, Use, pivots};
 pub use shapes::generated_shapes;
 pub use tails::{chi_square, chi_square_quantiles, clopper_pearson, student_quantile};
 pub use variant::{Trial, Variant, variant, verify_together};
