@@ -4,7 +4,10 @@
 //! [`Finding`]s. Knows nothing of records or pages.
 
 mod battery;
+mod equivalence;
+mod exact;
 mod prediction;
+mod subjects;
 
 pub use battery::{Battery, families, share};
 
