@@ -4,9 +4,11 @@
 //! [`Finding`]s. Knows nothing of records or pages.
 
 mod battery;
+pub mod experiment;
 mod prediction;
 
 pub use battery::{Battery, families};
+pub use experiment::Experiments;
 
 use candle_core::{DType, Device};
 use serde::{Deserialize, Serialize};
@@ -96,4 +98,6 @@ pub struct Lab<'a> {
     pub seeds: usize,
     /// Networks measured at each generated shape.
     pub seeds_per_shape: usize,
+    /// What was drawn so far: claims about one network share its draws.
+    pub experiments: Experiments,
 }
