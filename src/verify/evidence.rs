@@ -63,6 +63,8 @@ pub enum Method {
     Catoni,
     /// `raw` is the pairs x, y of a line's points; slope of least squares, Student's quantile.
     Slope,
+    /// `raw` is one value a reading, sorted; the median, between order statistics of the binomial law.
+    Median,
     /// `raw` is one value a seed within known limits; a betting or empirical-Bernstein sequence.
     Bounded,
 }
