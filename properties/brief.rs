@@ -25,7 +25,14 @@ fn figures(evidence: &[Evidence]) -> String {
     let line = |e: &Evidence| {
         format!(
             "\n    {}: {:.4} in [{:.4}, {:.4}], accepted [{:.4}, {:.4}], stated {:?}: {}",
-            e.figure, e.found, e.interval.from, e.interval.to, e.accepted.from, e.accepted.to, e.stated, e.verdict().word()
+            e.figure,
+            e.found,
+            e.interval.from,
+            e.interval.to,
+            e.accepted.from,
+            e.accepted.to,
+            e.stated,
+            e.verdict().word()
         )
     };
     evidence.iter().map(line).collect()

@@ -2,9 +2,10 @@
 
 use half::f16;
 
-use super::figures::{EXPONENT, MARGIN, ROUGHLY, exponent, mean, ratios, roots};
+use super::figures::{EXPONENT, MARGIN, ROUGHLY, differences, ratios, roots};
 use super::{Basis, Bench, Size, Statement, Trial};
 use crate::claims::About;
+use crate::claims::experiment::Curves;
 use crate::error::Result;
 use crate::profile::Quantity;
 use crate::verify::{Evidence, Interval, Verdict};
@@ -43,8 +44,8 @@ pub fn statements() -> Vec<Statement> {
                 expected: Verdict::Verified,
                 setting: "xiong",
                 stated: &[0.5, 1.5, 1.0],
-                sizes: &[[64, 64, 4]],
-                full: Some([64, 1000, 4]),
+                sizes: &[[128, 128, 4]],
+                full: Some([128, 1000, 4]),
                 judge: linear_growth,
                 instead: "The second moment does not grow in proportion to l.",
             }),
@@ -78,7 +79,7 @@ pub fn statements() -> Vec<Statement> {
                 expected: Verdict::Refuted,
                 setting: "xiong",
                 stated: &[1e6, 1e5],
-                sizes: &[[16, 81, 1], [64, 81, 4]],
+                sizes: &[[16, 81, 1], [64, 96, 4]],
                 full: Some([64, 1000, 4]),
                 judge: past_a_million,
                 instead: "At initialization no entry comes near, and a watch at 10^5 is too late for f16, which ends at 65504; \
@@ -95,7 +96,7 @@ pub fn statements() -> Vec<Statement> {
                 expected: Verdict::Refuted,
                 setting: "xiong",
                 stated: &[1.0],
-                sizes: &[[16, 81, 2], [64, 81, 4]],
+                sizes: &[[16, 81, 2], [64, 96, 4]],
                 full: Some([64, 400, 4]),
                 judge: tokens_collapse,
                 instead: "Tokens become identical in post-norm, where 1 - cos halves with every block; in pre-norm 1 - cos falls as a power of \
@@ -158,28 +159,28 @@ fn three_halves(bench: &Bench, size: Size) -> Result<Vec<Evidence>> {
     let at = |block: usize| {
         let moment = curves.at(block, Quantity::SecondMoment)?;
         let figure = format!("post-ln: E x^2 behind block {block}");
-        Ok(mean(figure, moment, Interval::within(bench.stated[0], MARGIN)).stating(bench.stated[0]))
+        Ok(bench.mean(figure, &moment, Interval::within(bench.stated[0], MARGIN)).stating(bench.stated[0]))
     };
     [1, size.blocks].into_iter().map(at).collect()
+}
+
+/// What the blocks up to one of them added to the second moment.
+fn added(curves: &Curves, block: usize) -> Result<Vec<f64>> {
+    Ok(differences(&curves.at(block, Quantity::SecondMoment)?, &curves.at(0, Quantity::SecondMoment)?))
 }
 
 fn linear_growth(bench: &Bench, size: Size) -> Result<Vec<Evidence>> {
     let [least, most, order] = bench.stated else { return Ok(Vec::new()) };
     let curves = bench.draws("pre-ln", size)?;
-    let added = |block: usize| {
-        let start = curves.at(0, Quantity::SecondMoment)?;
-        let end = curves.at(block, Quantity::SecondMoment)?;
-        Ok(start.iter().zip(&end).map(|(start, end)| end - start).collect::<Vec<f64>>())
-    };
-    let blocks = [size.blocks / 16, size.blocks / 4, size.blocks];
     let per_block = |block: usize| {
-        let added = added(block)?.iter().map(|added| added / block as f64).collect();
-        Ok(mean(format!("pre-ln: (E x_l^2 - E x_0^2)/l, l = {block}"), added, Interval::new(*least, *most)))
+        let added: Vec<f64> = added(&curves, block)?.iter().map(|added| added / block as f64).collect();
+        Ok(bench.mean(format!("pre-ln: (E x_l^2 - E x_0^2)/l, l = {block}"), &added, Interval::new(*least, *most)))
     };
-    let mut evidence = blocks.into_iter().map(per_block).collect::<Result<Vec<_>>>()?;
-    let points = blocks.into_iter().map(|l| Ok((l as f64, added(l)?))).collect::<Result<Vec<_>>>()?;
+    let point = |block: usize| Ok((block as f64, added(&curves, block)?));
+    let mut evidence = [size.blocks / 16, size.blocks / 4].into_iter().map(per_block).collect::<Result<Vec<_>>>()?;
+    let points = [size.blocks / 4, size.blocks / 2, size.blocks].into_iter().map(point).collect::<Result<Vec<_>>>()?;
     let accepted = Interval::around(*order, EXPONENT);
-    evidence.push(exponent("pre-ln: exponent of E x_l^2 - E x_0^2 in l", &points, accepted).stating(*order));
+    evidence.push(bench.exponent("pre-ln: exponent in l of E x_l^2 - E x_0^2", &points, accepted).stating(*order));
     Ok(evidence)
 }
 
@@ -187,10 +188,11 @@ fn exponential_growth(bench: &Bench, size: Size) -> Result<Vec<Evidence>> {
     let curves = bench.draws("pre-ln", size)?;
     let moment = |block: usize| curves.at(block, Quantity::SecondMoment);
     let [start, middle, end] = [moment(0)?, moment(size.blocks / 2)?, moment(size.blocks)?];
-    let halves = (0..start.len()).map(|draw| (end[draw] / middle[draw]).ln() / (middle[draw] / start[draw]).ln());
+    let half = |draw: usize| (end[draw] / middle[draw]).ln() / (middle[draw] / start[draw]).ln();
+    let halves: Vec<f64> = (0..start.len()).map(half).collect();
     let accepted = Interval::at_least(bench.stated[0] * (1.0 - ROUGHLY));
     let figure = "pre-ln: growth of ln E x^2 over the second half of the blocks, in that over the first";
-    Ok(vec![mean(figure, halves.collect(), accepted).stating(bench.stated[0])])
+    Ok(vec![bench.mean(figure, &halves, accepted).stating(bench.stated[0])])
 }
 
 /// The largest entry lies between the rms and `sqrt(tokens width)` times it.
@@ -211,42 +213,34 @@ fn past_a_million(bench: &Bench, size: Size) -> Result<Vec<Evidence>> {
 fn tokens_collapse(bench: &Bench, size: Size) -> Result<Vec<Evidence>> {
     let overlap = |name: &str| bench.draws(name, size)?.at(size.blocks, Quantity::Overlap);
     let (pre, post) = (overlap("pre-ln")?, overlap("post-ln")?);
-    let lead = pre.iter().zip(&post).map(|(pre, post)| pre - post).collect();
-    let block = size.blocks;
+    let lead = differences(&pre, &post);
+    let alike = format!("pre-ln: cosine between tokens behind block {}", size.blocks);
+    let more = format!("cosine between tokens behind block {}, pre-ln less post-ln", size.blocks);
     Ok(vec![
-        mean(format!("pre-ln: cosine between tokens behind block {block}"), pre, Interval::at_least(IDENTICAL))
-            .stating(bench.stated[0]),
-        mean(
-            format!("cosine between tokens, pre-ln less post-ln, behind block {block}"),
-            lead,
-            Interval::at_least(0.0),
-        ),
+        bench.mean(alike, &pre, Interval::at_least(IDENTICAL)).stating(bench.stated[0]),
+        bench.mean(more, &lead, Interval::at_least(0.0)),
     ])
 }
 
 fn scaled_growth(bench: &Bench, size: Size) -> Result<Vec<Evidence>> {
-    let added = |name: &str| {
-        let curves = bench.draws(name, size)?;
-        let (start, end) = (curves.at(0, Quantity::SecondMoment)?, curves.at(size.blocks, Quantity::SecondMoment)?);
-        Ok(start.iter().zip(&end).map(|(start, end)| end - start).collect::<Vec<f64>>())
-    };
-    let share = ratios(&added("pre-ln with small branches")?, &added("pre-ln")?);
+    let grown = |name: &str| added(&*bench.draws(name, size)?, size.blocks);
+    let share = ratios(&grown("pre-ln with small branches")?, &grown("pre-ln")?);
     let figure = "growth of E x^2 with a factor 0.1 on the branches, in that without";
-    Ok(vec![mean(figure, share, Interval::within(bench.stated[0], ROUGHLY)).stating(bench.stated[0])])
+    Ok(vec![bench.mean(figure, &share, Interval::within(bench.stated[0], ROUGHLY)).stating(bench.stated[0])])
 }
 
 fn stream_normalized(bench: &Bench, size: Size) -> Result<Vec<Evidence>> {
     let moment = bench.draws("gemma", size)?.at(size.blocks, Quantity::SecondMoment)?;
     let figure = format!("gemma: E x^2 behind block {}", size.blocks);
-    Ok(vec![mean(figure, moment, Interval::within(bench.stated[0], MARGIN)).stating(bench.stated[0])])
+    Ok(vec![bench.mean(figure, &moment, Interval::within(bench.stated[0], MARGIN)).stating(bench.stated[0])])
 }
 
 fn zero_map(bench: &Bench, size: Size) -> Result<Vec<Evidence>> {
     let share = |(name, sublayer): (&str, &str)| {
-        let curves = bench.draws(name, size)?;
+        let branch = roots(&bench.draws(name, size)?.at(1, Quantity::SecondMoment)?);
         let figure = format!("rms of {sublayer}(v), in that of its normalized input v");
         let accepted = Interval::around(bench.stated[0], NEGLIGIBLE);
-        Ok(mean(figure, roots(curves.at(1, Quantity::SecondMoment)?), accepted).stating(bench.stated[0]))
+        Ok(bench.mean(figure, &branch, accepted).stating(bench.stated[0]))
     };
     [("attention alone", "attn"), ("ffn alone", "ffn")].into_iter().map(share).collect()
 }

@@ -50,6 +50,8 @@ pub struct Bench<'a> {
     pub setting: &'static str,
     /// The numbers that the statement states.
     pub stated: &'a [f64],
+    /// The error rate of each of its figures.
+    pub alpha: f64,
 }
 
 /// Equations that a statement is about and the zoo does not have.

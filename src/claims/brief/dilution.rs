@@ -2,7 +2,7 @@
 
 use super::bench::{BRANCH, FIRST, MOVED};
 use super::exact::{largest, moment_rounding};
-use super::figures::{EXPONENT, ROUGHLY, depths, exponent, mean, ratios, roots};
+use super::figures::{EXPONENT, ROUGHLY, depths, ratios, roots};
 use super::{Basis, Bench, Size, Statement, Trial};
 use crate::claims::About;
 use crate::error::{Error, Result};
@@ -94,8 +94,8 @@ pub fn statements() -> Vec<Statement> {
 /// What each block adds, and its share in the stream behind it.
 fn shares(bench: &Bench, name: &str, size: Size, blocks: &[usize]) -> Result<[Vec<(f64, Vec<f64>)>; 2]> {
     let curves = bench.contributions(name, size)?;
-    let added = |block: usize| Ok(roots(curves.stream(BRANCH, block, Quantity::SecondMoment)?));
-    let share = |block: usize| Ok(ratios(&added(block)?, &roots(curves.at(block, Quantity::SecondMoment)?)));
+    let added = |block: usize| Ok(roots(&curves.stream(BRANCH, block, Quantity::SecondMoment)?));
+    let share = |block: usize| Ok(ratios(&added(block)?, &roots(&curves.at(block, Quantity::SecondMoment)?)));
     let each = |figure: &dyn Fn(usize) -> Result<Vec<f64>>| {
         blocks.iter().map(|block| Ok((*block as f64, figure(*block)?))).collect::<Result<Vec<_>>>()
     };
@@ -106,13 +106,15 @@ fn contribution(bench: &Bench, size: Size) -> Result<Vec<Evidence>> {
     let [magnitude, relative] = bench.stated else { return Ok(Vec::new()) };
     let [added, share] = shares(bench, "pre-ln", size, &depths(size.blocks))?;
     Ok(vec![
-        exponent(
-            "pre-ln: exponent in l of the rms of what block l adds",
-            &added,
-            Interval::around(*magnitude, EXPONENT),
-        )
-        .stating(*magnitude),
-        exponent("pre-ln: exponent in l of its share in the stream", &share, Interval::around(*relative, EXPONENT))
+        bench
+            .exponent(
+                "pre-ln: exponent in l of the rms of what block l adds",
+                &added,
+                Interval::around(*magnitude, EXPONENT),
+            )
+            .stating(*magnitude),
+        bench
+            .exponent("pre-ln: exponent in l of its share in the stream", &share, Interval::around(*relative, EXPONENT))
             .stating(*relative),
     ])
 }
@@ -120,8 +122,8 @@ fn contribution(bench: &Bench, size: Size) -> Result<Vec<Evidence>> {
 fn last_share(bench: &Bench, size: Size) -> Result<Vec<Evidence>> {
     let [_, share] = shares(bench, "pre-ln", size, &[size.blocks])?;
     let figure = format!("pre-ln: rms of what block {} adds, in that of the stream", size.blocks);
-    let last = share.into_iter().flat_map(|(_, share)| share).collect();
-    Ok(vec![mean(figure, last, Interval::within(bench.stated[0], ROUGHLY)).stating(bench.stated[0])])
+    let last: Vec<f64> = share.into_iter().flat_map(|(_, share)| share).collect();
+    Ok(vec![bench.mean(figure, &last, Interval::within(bench.stated[0], ROUGHLY)).stating(bench.stated[0])])
 }
 
 fn dilution_order(bench: &Bench, size: Size) -> Result<Vec<Evidence>> {
@@ -133,7 +135,7 @@ fn dilution_order(bench: &Bench, size: Size) -> Result<Vec<Evidence>> {
     let points: Vec<(f64, Vec<f64>)> = depths(size.blocks).into_iter().map(at).collect::<Result<_>>()?;
     let part = |(place, stated): (&str, &f64)| {
         let figure = format!("pre-ln: exponent in L of the stream over the last contribution, as the {place} has it");
-        exponent(figure, &points, Interval::around(*stated, EXPONENT)).stating(*stated)
+        bench.exponent(figure, &points, Interval::around(*stated, EXPONENT)).stating(*stated)
     };
     Ok(["text", "heading"].into_iter().zip(bench.stated).map(part).collect())
 }
@@ -144,14 +146,19 @@ fn compresses(bench: &Bench, size: Size) -> Result<Vec<Evidence>> {
     let deepest = bench.draws("pre-ln", size)?;
     let at = |blocks: usize| {
         let curves = bench.draws("pre-ln", Size { blocks, ..size })?;
-        Ok((blocks as f64, roots(curves.at(blocks, Quantity::SecondMoment)?)))
+        Ok((blocks as f64, roots(&curves.at(blocks, Quantity::SecondMoment)?)))
     };
     let points = depths(size.blocks).into_iter().map(at).collect::<Result<Vec<_>>>()?;
     let output = deepest.output(Quantity::SecondMoment)?;
     let error = output.iter().fold(0.0, |error: f64, q| error.max((q - normalized).abs()));
     let (unlike, bound) = direction(bench, Size { blocks: 2, ..size })?;
     Ok(vec![
-        exponent("pre-ln: exponent in L of the rms of the last stream", &points, Interval::around(*grows, EXPONENT))
+        bench
+            .exponent(
+                "pre-ln: exponent in L of the rms of the last stream",
+                &points,
+                Interval::around(*grows, EXPONENT),
+            )
             .stating(*grows),
         Evidence::rounding("pre-ln: largest |E y^2 - 1| of the output", error, moment_rounding(size)).stating(0.0),
         Evidence::rounding("pre-ln: largest entry of the output less the centred stream over its rms", unlike, bound)
@@ -184,12 +191,18 @@ fn remembers(bench: &Bench, size: Size) -> Result<Vec<Evidence>> {
     let first = curves.stream(FIRST, size.blocks, Quantity::SecondMoment)?;
     let moved = curves.stream(MOVED, size.blocks, Quantity::SecondMoment)?;
     let cosine = |draw: usize| (last[draw] + first[draw] - moved[draw]) / (2.0 * (last[draw] * first[draw]).sqrt());
+    let cosines: Vec<f64> = (0..last.len()).map(cosine).collect();
     let evenly = 1.0 / (size.blocks as f64).sqrt();
     let figure = format!("post-ln: cosine of the states behind blocks 1 and {}", size.blocks);
     let stated = bench.stated[0];
     Ok(vec![
-        exponent("post-ln: exponent in l of block l's share in the stream", &share, Interval::around(stated, EXPONENT))
+        bench
+            .exponent(
+                "post-ln: exponent in l of block l's share in the stream",
+                &share,
+                Interval::around(stated, EXPONENT),
+            )
             .stating(stated),
-        mean(figure, (0..last.len()).map(cosine).collect(), Interval::at_least(evenly)).stating(evenly),
+        bench.mean(figure, &cosines, Interval::at_least(evenly)).stating(evenly),
     ])
 }

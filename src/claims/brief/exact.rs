@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Tensor};
 
-use super::figures::{MARGIN, mean};
+use super::figures::MARGIN;
 use super::{Basis, Bench, Size, Statement, Trial};
 use crate::claims::About;
 use crate::error::{Error, Result};
@@ -140,9 +140,9 @@ fn output_normalized(bench: &Bench, size: Size) -> Result<Vec<Evidence>> {
     let error = post.iter().fold(0.0, |error: f64, q| error.max((q - bench.stated[0]).abs()));
     Ok(vec![
         Evidence::rounding("post-ln: largest |E x^2 - 1| of the last block's output", error, moment_rounding(size)),
-        mean(
+        bench.mean(
             "pre-ln: E x^2 of the last block's output",
-            behind_last("pre-ln")?,
+            &behind_last("pre-ln")?,
             Interval::at_least(bench.stated[0] + MARGIN),
         ),
     ])

@@ -1,7 +1,7 @@
 //! What the texts say of the sizes of gradients at initialization: A6-A14. A gradient here is a Frobenius norm, for a
 //! loss whose gradient by the output is of norm 1.
 
-use super::figures::{EXPONENT, ROUGHLY, depths, exponent, mean, ratios, roots};
+use super::figures::{EXPONENT, ROUGHLY, depths, ratios, roots};
 use super::{Basis, Bench, Judge, Size, Sizes, Statement, Trial};
 use crate::claims::About;
 use crate::claims::experiment::Curves;
@@ -56,9 +56,9 @@ pub fn statements() -> Vec<Statement> {
             source: "brief 001, Why Post-LN Is Unstable; Xiong et al. 2020, arXiv:2002.04745, appendix F, gives the factor (2/3)^((L-l)/2)",
             basis: Basis::Trial(Trial {
                 stated: &[2.0 / 3.0],
-                full: Some([64, 64, 4]),
+                full: Some([512, 64, 4]),
                 instead: "The norm's factor below 1 is made up by the branch's own gain, so that the gradients of weights stay level.",
-                ..trial(POST, Refuted, DEEPER, decays_toward_input)
+                ..trial(POST, Refuted, &[[64, 2, 4], [64, 4, 4], [64, 8, 4], [128, 24, 4]], decays_toward_input)
             }),
         },
         Statement {
@@ -100,7 +100,7 @@ pub fn statements() -> Vec<Statement> {
                 stated: &[1.6, 0.3],
                 full: None,
                 instead: "Thirty blocks below the output, the gradient of a Post-LN network is about what it is at the top.",
-                ..trial(POST, Refuted, &[[16, 30, 1], [32, 30, 2], [64, 30, 4]], dropped_by_last_block)
+                ..trial(POST, Refuted, &[[16, 30, 1], [32, 30, 2], [128, 30, 4]], dropped_by_last_block)
             }),
         },
         Statement {
@@ -109,10 +109,10 @@ pub fn statements() -> Vec<Statement> {
             source: "brief 000, Why Pre-Norm Wins for Deep Models, and comments; ascribed to Xiong et al. 2020, arXiv:2002.04745",
             basis: Basis::Trial(Trial {
                 stated: &[-0.5],
-                full: Some([64, 64, 4]),
+                full: Some([512, 64, 4]),
                 instead: "The gradient depends neither on the distance from the output nor on depth (brief.a6); 1/sqrt(L) is the law of \
                           Pre-LN's last gradient (brief.a7).",
-                ..trial(POST, Refuted, DEEPER, falls_with_distance)
+                ..trial(POST, Refuted, &[[64, 4, 4], [64, 8, 4], [256, 16, 4]], falls_with_distance)
             }),
         },
         Statement {
@@ -123,7 +123,7 @@ pub fn statements() -> Vec<Statement> {
                 stated: &[0.15, 0.1414],
                 full: None,
                 instead: "1/sqrt(50) is 14.14%, but it is no law of Post-LN's gradients (brief.a13).",
-                ..trial(POST, Refuted, &[[16, 50, 1], [64, 50, 4]], fifteen_percent)
+                ..trial(POST, Refuted, &[[16, 50, 1], [64, 50, 4], [128, 50, 4]], fifteen_percent)
             }),
         },
     ]
@@ -131,7 +131,7 @@ pub fn statements() -> Vec<Statement> {
 
 /// The gradients of a block's W_2, one a draw.
 fn of_w2(curves: &Curves, block: usize) -> Result<Vec<f64>> {
-    Ok(roots(curves.gradient(&format!("block.{block}.call.2.w_2"))?))
+    Ok(roots(&curves.gradient(&format!("block.{block}.call.2.w_2"))?))
 }
 
 /// The gradient of W_2 in block 1, in that in the last.
@@ -167,13 +167,14 @@ fn last_gradient(bench: &Bench, size: Size, name: &str) -> Result<Vec<Evidence>>
     let wider: Vec<(f64, Vec<f64>)> = wider.collect::<Result<_>>()?;
     let stated = bench.stated[0];
     Ok(vec![
-        exponent(
-            format!("{name}: exponent in L of |dW_2| of the last block"),
-            &deeper,
-            Interval::around(stated, EXPONENT),
-        )
-        .stating(stated),
-        exponent(
+        bench
+            .exponent(
+                format!("{name}: exponent in L of |dW_2| of the last block"),
+                &deeper,
+                Interval::around(stated, EXPONENT),
+            )
+            .stating(stated),
+        bench.exponent(
             format!("{name}: exponent in d of |dW_2|/(d sqrt(ln d)) of the last block"),
             &wider,
             Interval::at_most(0.0),
@@ -185,21 +186,22 @@ fn decays_toward_input(bench: &Bench, size: Size) -> Result<Vec<Evidence>> {
     let stated = bench.stated[0].powf((size.blocks - 1) as f64 / 2.0);
     let figure = format!("post-ln: |dW_2| in block 1, in that in block {}", size.blocks);
     let accepted = Interval::at_most(stated * (1.0 + ROUGHLY));
-    Ok(vec![mean(figure, first_to_last(bench, "post-ln", size)?, accepted).stating(stated)])
+    Ok(vec![bench.mean(figure, &first_to_last(bench, "post-ln", size)?, accepted).stating(stated)])
 }
 
 fn uniform(bench: &Bench, size: Size) -> Result<Vec<Evidence>> {
     let figure = format!("pre-ln: |dW_2| in block 1, in that in block {}", size.blocks);
     let accepted = Interval::new(bench.stated[0] / UNIFORM, bench.stated[0] * UNIFORM);
-    Ok(vec![mean(figure, first_to_last(bench, "pre-ln", size)?, accepted).stating(bench.stated[0])])
+    Ok(vec![bench.mean(figure, &first_to_last(bench, "pre-ln", size)?, accepted).stating(bench.stated[0])])
 }
 
 fn divided_by_final_norm(bench: &Bench, size: Size) -> Result<Vec<Evidence>> {
-    let below = by_depth(bench, "pre-ln", size, |curves, blocks| Ok(roots(curves.at(blocks, Quantity::Gradient)?)))?;
+    let below = by_depth(bench, "pre-ln", size, |curves, blocks| Ok(roots(&curves.at(blocks, Quantity::Gradient)?)))?;
     let first = by_depth(bench, "pre-ln", size, |curves, _| of_w2(curves, 1))?;
     let stated = bench.stated[0];
     let law = |figure: &str, points: &[(f64, Vec<f64>)]| {
-        exponent(format!("pre-ln: exponent in L of {figure}"), points, Interval::around(stated, EXPONENT))
+        bench
+            .exponent(format!("pre-ln: exponent in L of {figure}"), points, Interval::around(stated, EXPONENT))
             .stating(stated)
     };
     Ok(vec![law("the gradient below the final norm", &below), law("|dW_2| in block 1", &first)])
@@ -207,26 +209,27 @@ fn divided_by_final_norm(bench: &Bench, size: Size) -> Result<Vec<Evidence>> {
 
 fn level_at(bench: &Bench, size: Size) -> Result<Vec<Evidence>> {
     let stated = bench.stated[0];
-    let scaled = first_to_last(bench, "pre-ln", size)?.iter().map(|ratio| stated * ratio).collect();
+    let scaled: Vec<f64> = first_to_last(bench, "pre-ln", size)?.iter().map(|ratio| stated * ratio).collect();
     let figure = format!("pre-ln: |dW_2| in block 1, in units in which block {} has {stated}", size.blocks);
-    Ok(vec![mean(figure, scaled, Interval::within(stated, ROUGHLY)).stating(stated)])
+    Ok(vec![bench.mean(figure, &scaled, Interval::within(stated, ROUGHLY)).stating(stated)])
 }
 
 fn dropped_by_last_block(bench: &Bench, size: Size) -> Result<Vec<Evidence>> {
     let [top, dropped] = bench.stated else { return Ok(Vec::new()) };
-    let scaled = first_to_last(bench, "post-ln", size)?.iter().map(|ratio| top * ratio).collect();
+    let scaled: Vec<f64> = first_to_last(bench, "post-ln", size)?.iter().map(|ratio| top * ratio).collect();
     let figure =
         format!("post-ln: |dW_2| {} blocks below the output, in units in which it is {top} at the top", size.blocks);
-    Ok(vec![mean(figure, scaled, Interval::within(*dropped, ROUGHLY)).stating(*dropped)])
+    Ok(vec![bench.mean(figure, &scaled, Interval::within(*dropped, ROUGHLY)).stating(*dropped)])
 }
 
 fn falls_with_distance(bench: &Bench, size: Size) -> Result<Vec<Evidence>> {
     let curves = bench.draws("post-ln", size)?;
-    let at = |block: usize| Ok(((size.blocks - block + 1) as f64, of_w2(&curves, block)?));
-    let points = (1..=size.blocks).map(at).collect::<Result<Vec<_>>>()?;
+    // A distance of 1 is the last block.
+    let at = |distance: usize| Ok((distance as f64, of_w2(&curves, size.blocks - distance + 1)?));
+    let points = depths(size.blocks).into_iter().map(at).collect::<Result<Vec<_>>>()?;
     let stated = bench.stated[0];
     let figure = format!("post-ln: exponent of |dW_2| in the distance from the output, {} blocks", size.blocks);
-    Ok(vec![exponent(figure, &points, Interval::around(stated, EXPONENT)).stating(stated)])
+    Ok(vec![bench.exponent(figure, &points, Interval::around(stated, EXPONENT)).stating(stated)])
 }
 
 fn fifteen_percent(bench: &Bench, size: Size) -> Result<Vec<Evidence>> {
@@ -239,6 +242,6 @@ fn fifteen_percent(bench: &Bench, size: Size) -> Result<Vec<Evidence>> {
     Ok(vec![
         Evidence::exact(figure.clone(), root, Interval::at_most(*below)).stating(*below),
         Evidence::exact(figure, root, Interval::around(*exactly, digit)).stating(*exactly),
-        mean(measured, first_to_last(bench, "post-ln", size)?, Interval::at_most(*below)).stating(*below),
+        bench.mean(measured, &first_to_last(bench, "post-ln", size)?, Interval::at_most(*below)).stating(*below),
     ])
 }

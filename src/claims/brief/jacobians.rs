@@ -4,7 +4,7 @@ use candle_core::Tensor;
 
 use super::bench::Weighted;
 use super::exact::largest;
-use super::figures::{MARGIN, ROUGHLY, mean, ratios, roots};
+use super::figures::{MARGIN, ROUGHLY, ratios, roots};
 use super::{Basis, Bench, Size, Statement, Trial};
 use crate::claims::About;
 use crate::error::{Error, Result};
@@ -110,19 +110,19 @@ pub fn statements() -> Vec<Statement> {
 fn first_to_last(bench: &Bench, name: &str, size: Size) -> Result<Vec<f64>> {
     let curves = bench.draws(name, size)?;
     let at = |block: usize| curves.at(block, Quantity::Gradient);
-    Ok(roots(ratios(&at(0)?, &at(size.blocks)?)))
+    Ok(roots(&ratios(&at(0)?, &at(size.blocks)?)))
 }
 
 fn attenuates(bench: &Bench, size: Size) -> Result<Vec<Evidence>> {
     let figure = format!("post-ln of a zero map: gradient at the input, in that behind block {}", size.blocks);
-    Ok(vec![mean(figure, first_to_last(bench, "post-ln of a zero map", size)?, Interval::at_most(ATTENUATED))])
+    Ok(vec![bench.mean(figure, &first_to_last(bench, "post-ln of a zero map", size)?, Interval::at_most(ATTENUATED))])
 }
 
 fn toy(bench: &Bench, size: Size) -> Result<Vec<Evidence>> {
     let of = |(name, factor): (&str, &f64)| {
         let stated = factor.powi(LAYERS);
         let figure = format!("{name}: gradient {LAYERS} sub-layers below the output, in that at the output");
-        Ok(mean(figure, first_to_last(bench, name, size)?, Interval::within(stated, ROUGHLY)).stating(stated))
+        Ok(bench.mean(figure, &first_to_last(bench, name, size)?, Interval::within(stated, ROUGHLY)).stating(stated))
     };
     ["toy pre-norm", "toy post-norm"].into_iter().zip(bench.stated).map(of).collect()
 }
@@ -186,7 +186,7 @@ fn undiminished(bench: &Bench, size: Size) -> Result<Vec<Evidence>> {
     let figure = format!("pre-ln: gradient behind block {}, in that at the output", size.blocks);
     Ok(vec![
         route(bench, Size { blocks: 2, ..size }, "pre-ln", step)?,
-        mean(figure, roots(behind_last), Interval::at_least(1.0 - ROUGHLY)).stating(1.0),
+        bench.mean(figure, &roots(&behind_last), Interval::at_least(1.0 - ROUGHLY)).stating(1.0),
     ])
 }
 

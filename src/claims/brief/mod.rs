@@ -16,9 +16,13 @@ mod normalizers;
 
 pub use bench::{Bench, Planted, Size};
 
-use crate::claims::{About, Claim, Item, Lab, Tier};
+use crate::claims::{About, Claim, Item, Lab, Tier, share};
 use crate::error::{Error, Result};
+use crate::verify::budget::{self, Pool};
 use crate::verify::{Evidence, Finding, Interval, Verdict};
+
+/// The most figures of a statement that chance has a part in: its share of the budget is split among so many.
+pub const FIGURES: usize = 4;
 
 /// What one of the texts says.
 pub struct Statement {
@@ -126,7 +130,8 @@ impl Statement {
 impl Trial {
     fn finding(&self, id: &str, lab: &Lab, planted: &Planted) -> Result<Finding> {
         let stated = planted.stated.as_deref().unwrap_or(self.stated);
-        let bench = Bench { lab, planted, setting: self.setting, stated };
+        let alpha = budget::split(share(id, Pool::BuiltIn), FIGURES);
+        let bench = Bench { lab, planted, setting: self.setting, stated, alpha };
         let deep = self.full.filter(|_| lab.tier == Tier::Full);
         let at: Size = deep.or(self.sizes.last().copied()).ok_or_else(|| unknown(id))?.into();
         let evidence = (self.judge)(&bench, at)?;
