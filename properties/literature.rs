@@ -38,7 +38,16 @@ fn family(name: &str) {
         for finding in findings {
             println!("{} {} ({seconds:.2} s)", finding.verdict.word(), claim.id);
             for e in &finding.evidence {
-                println!("    {} {}: {:.6e} in [{:.6e}, {:.6e}], accepted [{:.6e}, {:.6e}]", e.verdict().word(), e.figure, e.found, e.interval.from, e.interval.to, e.accepted.from, e.accepted.to);
+                println!(
+                    "    {} {}: {:.6e} in [{:.6e}, {:.6e}], accepted [{:.6e}, {:.6e}]",
+                    e.verdict().word(),
+                    e.figure,
+                    e.found,
+                    e.interval.from,
+                    e.interval.to,
+                    e.accepted.from,
+                    e.accepted.to
+                );
             }
             if let Some(reason) = &finding.reason {
                 println!("    {reason}");

@@ -4,12 +4,15 @@
 //! [`Finding`]s. Knows nothing of records or pages.
 
 mod battery;
+pub mod brief;
 mod equivalence;
 mod exact;
+pub mod experiment;
 mod prediction;
 mod subjects;
 
 pub use battery::{Battery, families, share};
+pub use experiment::Experiments;
 
 use candle_core::{DType, Device};
 use serde::{Deserialize, Serialize};
@@ -123,4 +126,6 @@ pub struct Lab<'a> {
     pub seeds: usize,
     /// Networks measured at each generated shape.
     pub seeds_per_shape: usize,
+    /// What was drawn so far: claims about one network share its draws.
+    pub experiments: Experiments,
 }
