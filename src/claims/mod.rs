@@ -7,6 +7,7 @@ mod battery;
 mod prediction;
 
 pub use battery::{Battery, families};
+pub use prediction::AGREES as PREDICTION_AGREES;
 
 use candle_core::{DType, Device};
 use serde::{Deserialize, Serialize};
