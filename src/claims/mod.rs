@@ -6,8 +6,8 @@
 mod battery;
 mod prediction;
 
-pub use battery::{Battery, families};
 pub use prediction::AGREES as PREDICTION_AGREES;
+pub use battery::{Battery, families, share};
 
 use candle_core::{DType, Device};
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Result;
 use crate::op::Registry;
 use crate::spec::{Placement, Setting, Shape};
+use crate::verify::budget::{self, Pool};
 use crate::verify::{Finding, Verdict};
 
 /// How much of a claim's domain a run covers.
@@ -60,6 +61,19 @@ impl Claim {
     pub fn family(&self) -> &'static str {
         self.id.split('.').next().unwrap_or(self.id)
     }
+
+    /// The alpha of each of `figures` figures that this claim judges in a run on built-in subjects, or about nothing.
+    pub fn alpha(&self, figures: usize) -> f64 {
+        budget::split(share(self.id, Pool::BuiltIn), figures)
+    }
+
+    /// The alpha of each figure on one subject, `figures` being the claim's figures on it: the built-in subjects of a run
+    /// share one pool and the user's another.
+    pub fn alpha_on(&self, lab: &Lab, subject: &Subject, figures: usize) -> f64 {
+        let pool = subject.pool();
+        let subjects = lab.subjects.iter().filter(|other| other.pool() == pool).count();
+        budget::split(share(self.id, pool), figures * subjects.max(1))
+    }
 }
 
 /// A piece of work of a run, done whole or again.
@@ -82,6 +96,16 @@ pub struct Subject {
     pub shape: Shape,
     /// The same placement at a generated shape, with what the command line and its file fix about it.
     pub generated: Vec<Shape>,
+}
+
+impl Subject {
+    /// Whose budget its claims spend: a file's path is a user's.
+    pub fn pool(&self) -> Pool {
+        match self.spec.contains('/') || self.spec.ends_with(".toml") {
+            true => Pool::User,
+            false => Pool::BuiltIn,
+        }
+    }
 }
 
 /// What a run judges with.

@@ -4,6 +4,7 @@
 //! the command line.
 
 mod chain;
+mod check;
 mod curves;
 mod environment;
 mod journal;
@@ -16,6 +17,7 @@ mod summary;
 mod view;
 pub mod words;
 
+pub use check::{Checked, check};
 pub use curves::{BAND, Curve, Curves, Point, band};
 pub use environment::Environment;
 pub use journal::{FILE, Journal, Outcome, Records};
