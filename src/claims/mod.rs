@@ -11,6 +11,7 @@ pub mod experiment;
 mod prediction;
 mod subjects;
 
+pub use prediction::AGREES as PREDICTION_AGREES;
 pub use battery::{Battery, families, share};
 pub use experiment::Experiments;
 

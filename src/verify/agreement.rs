@@ -77,6 +77,19 @@ impl Family {
         }
     }
 
+    /// The family of a figure by its name, as [`Layout::name`] has it.
+    pub fn named(figure: &str) -> Family {
+        let score = [".w_q", ".w_k", ".q_norm", ".k_norm"].iter().any(|name| figure.contains(name));
+        match figure.rsplit_once(' ') {
+            Some((_, "second_moment")) => Family::SecondMoment,
+            Some((_, "overlap")) => Family::Overlap,
+            // The name of a site has spaces, the path of a parameter has none.
+            Some((place, _)) if place.contains(' ') => Family::Gradient,
+            _ if score => Family::ScoreGradient,
+            _ => Family::WeightGradient,
+        }
+    }
+
     pub fn word(self) -> &'static str {
         match self {
             Family::SecondMoment => "second moment",
