@@ -8,6 +8,7 @@
 mod activation;
 mod backward;
 mod convention;
+pub mod cuda;
 mod custom;
 mod dispatch;
 mod forward;

@@ -10,6 +10,11 @@ constexpr int CHUNK = 64;
 // Strips that one thread of merge and finish adds.
 constexpr int FAN = 64;
 
+// The bytes of shared memory that plan.rs asks for; the host shim has its own.
+#ifndef HOST_SHIM
+extern __shared__ __align__(16) unsigned char dynamic_shared[];
+#endif
+
 template <int V> __device__ __forceinline__ void factors(const Stored *gain, int at, bool one_plus, Real (&out)[V]) {
     if (gain == nullptr) {
 #pragma unroll
@@ -217,7 +222,6 @@ template <int LANES, int K, int V, int ROWS> __device__ __forceinline__ void bac
 // One chunk a block, a row after the other; each thread adds up the share of its own columns in shared memory. Vectors of
 // more than 16 bytes of Real lie in pieces, so that neighbouring threads meet different banks.
 template <int K, int V> __device__ __forceinline__ void backward_block(BACKWARD_SIGNATURE) {
-    extern __shared__ __align__(16) unsigned char dynamic_shared[];
     Real *const dgain = reinterpret_cast<Real *>(dynamic_shared), *const dbias = dgain + width;
     constexpr int PIECE = V * sizeof(Real) > 16 ? 16 / sizeof(Real) : V;
     const auto place = [&](int at, int v) {
