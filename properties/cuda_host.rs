@@ -27,7 +27,7 @@ fn failures<S: Stored>(host: &Host, cases: impl Iterator<Item = Case<S>>) -> Vec
 }
 
 fn all_within_bounds<S: Stored>() {
-    let mut host = Host::new::<S>(None);
+    let mut host = Host::new::<S>("norm", None);
     for aligned in [true, false] {
         host.aligned = aligned;
         let found = failures(&host, cases::<S>());

@@ -1,9 +1,10 @@
-// Serves kernel launches over a pipe: a line of text, the buffers' bytes, and the buffers back. One storage type a program.
+// Serves kernel launches over a pipe: a line of text, the buffers' bytes, and the buffers back. One source and
+// storage type a program.
 //
 // KERNEL BLOCKS THREADS ORDER ARGUMENT..., where an argument is b<bytes> (a buffer), n (null), i<integer> or d<double>.
 #include "shim.h"
 
-#include "norm.cu"
+#include KERNELS
 
 #include <dlfcn.h>
 

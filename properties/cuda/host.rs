@@ -98,8 +98,8 @@ impl Drop for Host {
 }
 
 impl Host {
-    /// Compiled as they are, or with an edit: `(file, text, other text)`.
-    pub fn new<S: Stored>(edit: Option<(&str, &str, &str)>) -> Host {
+    /// A source, as it is or with an edit: `(file, text, other text)`.
+    pub fn new<S: Stored>(source: &str, edit: Option<(&str, &str, &str)>) -> Host {
         let place = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         for file in std::fs::read_dir(sources()).unwrap() {
             let file = file.unwrap().path();
@@ -116,6 +116,7 @@ impl Host {
             .args(["-std=c++17", "-O1", "-w", "-ffp-contract=off", "-U_FORTIFY_SOURCE", "-rdynamic"])
             .arg(format!("-DSTORAGE={}", S::TYPE))
             .arg(format!("-DBYTES={}", S::SIZE))
+            .arg(format!("-DKERNELS=\"{source}.cu\""))
             .arg("-I")
             .arg(place.path())
             .arg("-o")
@@ -197,7 +198,7 @@ impl Host {
             flags(case),
             Double(case.eps),
         ];
-        numbers(self.launch(&rows.forward("forward"), &arguments).last().unwrap())
+        numbers(self.launch(&rows.forward(), &arguments).last().unwrap())
     }
 
     /// The sum with a residual and its norm.
@@ -216,7 +217,7 @@ impl Host {
             flags(case),
             Double(case.eps),
         ];
-        let buffers = self.launch(&rows.forward("forward"), &arguments);
+        let buffers = self.launch(&rows.forward(), &arguments);
         let [.., sum, y] = &buffers[..] else { panic!("two outputs") };
         (numbers(sum), numbers(y))
     }

@@ -78,11 +78,11 @@ impl Rows {
         }
     }
 
-    /// A forward pass over every row: `forward` or `softmax`, `softmax_backward`.
-    pub fn forward(&self, pass: &str) -> Plan {
+    /// The forward pass of a norm.
+    pub fn forward(&self) -> Plan {
         let (kind, rows) = (self.kind(), self.groups * self.rows);
         let block = |name: &str, threads| {
-            let kernel = format!("{pass}_{kind}_{name}");
+            let kernel = format!("forward_{kind}_{name}");
             Plan { kernel, blocks: rows, threads, shared: 0 }
         };
         match self.team(1024) {
@@ -90,13 +90,25 @@ impl Rows {
                 // Rows that norm.cu reads before it uses the first.
                 let ahead = if self.vector() == 1 { 1 } else { (4 / count).max(1) };
                 let of_block = 256 / lanes * ahead;
-                let kernel = format!("{pass}_{kind}_{lanes}_{count}");
+                let kernel = format!("forward_{kind}_{lanes}_{count}");
                 Plan { kernel, blocks: rows.div_ceil(of_block), threads: 256, shared: 0 }
             }
             Team::Block(1024, _) => block("block_wide", 1024),
             Team::Block(threads, true) => block("block_three_quarters", threads),
             Team::Block(threads, false) => block("block", threads),
             Team::Distant => block("distant", 512),
+        }
+    }
+
+    /// `softmax` or `softmax_backward`: a team a row, no longer rows in registers than a warp holds.
+    pub fn softmax(&self, pass: &str) -> Plan {
+        let (kind, rows) = (self.kind(), self.groups * self.rows);
+        match self.team(0) {
+            Team::Warp(lanes, count) => {
+                let kernel = format!("{pass}_{kind}_{lanes}_{count}");
+                Plan { kernel, blocks: (rows * lanes).div_ceil(256), threads: 256, shared: 0 }
+            }
+            _ => Plan { kernel: format!("{pass}_{kind}_distant"), blocks: rows, threads: 512, shared: 0 },
         }
     }
 
