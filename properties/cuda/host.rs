@@ -6,6 +6,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Mutex;
 
 use half::{bf16, f16};
+use normative::kernels::Curve;
 use normative::kernels::cuda::plan::{self, Plan, Rows};
 use normative::kernels::slices::Storage;
 
@@ -263,6 +264,36 @@ impl Host {
         let parameters: Vec<S> = numbers(&self.launch(&plan, &arguments).pop().unwrap());
         let (dgain, dbias) = parameters.split_at(groups * case.width);
         Back { dx: Some(numbers(&dx)), dgain: Some(dgain.to_vec()), dbias: Some(dbias.to_vec()) }
+    }
+}
+
+impl Host {
+    fn plain<S: Stored>(&self, rows: usize, width: usize) -> [Argument; 3] {
+        [blank::<S>(rows * width), Integer(rows), Integer(width)]
+    }
+
+    pub fn softmax<S: Stored>(&self, x: &[S], rows: usize, width: usize) -> Vec<S> {
+        let plan = self.rows::<S>(1, rows, width).softmax("softmax");
+        let arguments: Vec<_> = [buffer(x)].into_iter().chain(self.plain::<S>(rows, width)).collect();
+        numbers(self.launch(&plan, &arguments).last().unwrap())
+    }
+
+    pub fn softmax_backward<S: Stored>(&self, y: &[S], dy: &[S], rows: usize, width: usize) -> Vec<S> {
+        let plan = self.rows::<S>(1, rows, width).softmax("softmax_backward");
+        let arguments: Vec<_> = [buffer(y), buffer(dy)].into_iter().chain(self.plain::<S>(rows, width)).collect();
+        numbers(self.launch(&plan, &arguments).last().unwrap())
+    }
+
+    /// phi(h), or dy phi'(h).
+    pub fn curve<S: Stored>(&self, curve: Curve, h: &[S], dy: Option<&[S]>) -> Vec<S> {
+        let full = 16 / S::SIZE;
+        let vector = self.aligned && h.len().is_multiple_of(full);
+        let (kind, vectors) = if vector { ("vector", h.len() / full) } else { ("scalar", h.len()) };
+        let pass = if dy.is_some() { "curve_backward" } else { "curve" };
+        let mut arguments = vec![buffer(h)];
+        arguments.extend(dy.map(|dy| buffer(dy)));
+        arguments.extend([blank::<S>(h.len()), Integer(vectors), Integer(curve as usize)]);
+        numbers(self.launch(&plan::elementwise(&format!("{pass}_{kind}"), vectors), &arguments).last().unwrap())
     }
 }
 

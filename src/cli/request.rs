@@ -194,7 +194,8 @@ impl DeviceArgs {
             device: self.device.clone(),
             cause: match candle_core::utils::cuda_is_available() {
                 false => "this binary was built without the feature cuda".into(),
-                true => e.to_string(),
+                // One line: candle may add a backtrace.
+                true => e.to_string().lines().next().unwrap_or_default().into(),
             },
         })
     }
