@@ -11,9 +11,9 @@ pub mod experiment;
 mod prediction;
 mod subjects;
 
-pub use prediction::AGREES as PREDICTION_AGREES;
 pub use battery::{Battery, families, share};
 pub use experiment::Experiments;
+pub use prediction::AGREES as PREDICTION_AGREES;
 
 use candle_core::{DType, Device};
 use serde::{Deserialize, Serialize};

@@ -115,8 +115,7 @@ impl ShapeArgs {
 
     /// The options that differ from the defaults, by name.
     pub fn given(&self) -> Vec<(&'static str, String)> {
-        let sizes =
-            [("width", self.width, WIDTH), ("blocks", self.blocks, BLOCKS), ("tokens", self.tokens, TOKENS)];
+        let sizes = [("width", self.width, WIDTH), ("blocks", self.blocks, BLOCKS), ("tokens", self.tokens, TOKENS)];
         let texts = [
             ("heads", self.heads.map(|n| n.to_string())),
             ("ffn-width", self.ffn_width.map(|n| n.to_string())),
@@ -248,7 +247,8 @@ pub fn device(name: &str) -> Result<Device> {
         device: name.into(),
         cause: match candle_core::utils::cuda_is_available() {
             false => "this binary was built without the feature cuda".into(),
-            true => e.to_string(),
+            // One line: candle may add a backtrace.
+            true => e.to_string().lines().next().unwrap_or_default().into(),
         },
     })
 }

@@ -7,8 +7,8 @@ use minijinja::{Environment, UndefinedBehavior, context};
 
 use crate::error::{Error, Result};
 use crate::report::journal::Records;
-use crate::report::summary::Summary;
 use crate::report::sheet::Sheet;
+use crate::report::summary::Summary;
 
 /// Writes every file of a report into its folder.
 ///
