@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::claims::{Battery, Lab, Subject, Tier};
+use crate::claims::{Battery, Experiments, Lab, Subject, Tier};
 use crate::cli::request::{DeviceArgs, Format, ShapeArgs, named, placements};
 use crate::cli::{Outcome, output, verdicts};
 use crate::error::Result;
@@ -74,6 +74,7 @@ pub fn run(args: &Args, registry: &Registry) -> Result<Outcome> {
         seed: args.seed,
         seeds: args.seeds as usize,
         seeds_per_shape: SEEDS_PER_SHAPE,
+        experiments: Experiments::default(),
     };
     let battery = Battery::matching(args.claim.as_deref())?;
     let items = battery.plan(&lab, args.specs.is_empty() || args.claim.is_some())?;
