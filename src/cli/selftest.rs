@@ -44,7 +44,8 @@ pub fn run(args: &Args, registry: &Registry) -> Result<Outcome> {
         probes.extend(selftest::fixtures(folder, registry, &device)?);
     }
     probes.extend(selftest::repeats(registry, &device)?);
-    let record = record(args, &device, &probes);
+    let timings = speed(&device)?;
+    let record = record(args, &device, &probes, &timings);
     if let Some(path) = &args.record {
         let text = serde_json::to_string_pretty(&record).expect("a JSON value has only string keys");
         std::fs::write(path, text + "\n").map_err(|e| Error::File {
@@ -54,7 +55,7 @@ pub fn run(args: &Args, registry: &Registry) -> Result<Outcome> {
         })?;
     }
     match args.format {
-        Format::Table => output::print(&table(&device, &probes))?,
+        Format::Table => output::print(&(table(&device, &probes) + &speeds(&timings)))?,
         Format::Json => output::print_json(&record)?,
     }
     Ok(if probes.iter().any(Probe::differs) { Outcome::Refuted } else { Outcome::Held })
@@ -86,7 +87,66 @@ fn table(device: &Device, probes: &[Probe]) -> String {
     text
 }
 
-fn record(args: &Args, device: &Device, probes: &[Probe]) -> Value {
+/// What one kernel did on this device, beside a copy of the same bytes in the same run.
+struct Speed {
+    kernel: &'static str,
+    dtype: &'static str,
+    rows: usize,
+    width: usize,
+    /// Of the fewest bytes that the kernel reads and writes, a second.
+    gigabytes: f64,
+    /// Relative to the copy.
+    of_copy: f64,
+}
+
+/// The kernels' speed; nothing on the host, where benches/kernels.rs measures it.
+#[cfg(feature = "cuda")]
+fn speed(device: &Device) -> Result<Vec<Speed>> {
+    use crate::kernels::cuda::{Timing, bench};
+    if device.is_cpu() {
+        return Ok(Vec::new());
+    }
+    let timings = bench(device).map_err(Error::at("the kernels' speed"))?;
+    let rate = |t: &Timing| t.bytes as f64 / t.seconds / 1e9;
+    let copy = |t: &Timing| {
+        let same = |c: &&Timing| c.kernel == "copy" && (c.dtype, c.width, c.rows) == (t.dtype, t.width, t.rows);
+        timings.iter().find(same).map_or(f64::NAN, rate)
+    };
+    let one = |t: &Timing| Speed {
+        kernel: t.kernel,
+        dtype: t.dtype.as_str(),
+        rows: t.rows,
+        width: t.width,
+        gigabytes: rate(t),
+        of_copy: rate(t) / copy(t),
+    };
+    Ok(timings.iter().map(one).collect())
+}
+
+#[cfg(not(feature = "cuda"))]
+fn speed(_: &Device) -> Result<Vec<Speed>> {
+    Ok(Vec::new())
+}
+
+fn speeds(speeds: &[Speed]) -> String {
+    if speeds.is_empty() {
+        return String::new();
+    }
+    let mut table = output::table(&["kernel", "dtype", "rows", "width", "GB/s", "of a copy"]);
+    for s in speeds {
+        table.add_row([
+            s.kernel.to_owned(),
+            s.dtype.to_owned(),
+            s.rows.to_string(),
+            s.width.to_string(),
+            format!("{:.0}", s.gigabytes),
+            format!("{:.2}", s.of_copy),
+        ]);
+    }
+    format!("\n{table}\n")
+}
+
+fn record(args: &Args, device: &Device, probes: &[Probe], speeds: &[Speed]) -> Value {
     let one = |probe: &Probe| {
         json!({
             "part": probe.part.word(), "name": probe.name, "result": probe.result,
@@ -100,5 +160,9 @@ fn record(args: &Args, device: &Device, probes: &[Probe]) -> Value {
         "device_name": describe(device),
         "differ": probes.iter().filter(|probe| probe.differs()).count(),
         "probes": probes.iter().map(one).collect::<Vec<_>>(),
+        "speeds": speeds.iter().map(|s| json!({
+            "kernel": s.kernel, "dtype": s.dtype, "rows": s.rows, "width": s.width,
+            "gigabytes_per_second": s.gigabytes, "of_copy": s.of_copy,
+        })).collect::<Vec<_>>(),
     })
 }
