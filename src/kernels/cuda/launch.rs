@@ -1,9 +1,13 @@
 //! Launches on a candle device. Arguments stand in the order and in the types of the signatures in the sources.
 
+use std::sync::Arc;
+
 use candle_core::backend::BackendStorage;
 use candle_core::cuda_backend::cudarc::driver::sys::CUfunction_attribute;
-use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaView, DeviceRepr, LaunchConfig, PushKernelArg};
-use candle_core::cuda_backend::{CudaDType, CudaDevice, CudaFunc, CudaStorage, WrapErr};
+use candle_core::cuda_backend::cudarc::driver::{
+    CudaFunction, CudaSlice, CudaStream, CudaView, DeviceRepr, LaunchArgs, LaunchConfig, PushKernelArg, ValidAsZeroBits,
+};
+use candle_core::cuda_backend::{CudaDType, CudaDevice, CudaStorage, WrapErr};
 use candle_core::{Layout, Result};
 
 use super::plan::{Plan, Rows, elementwise, merges};
@@ -18,7 +22,7 @@ static NULL: u64 = 0;
 const UNASKED: usize = 48 << 10;
 
 /// A type whose kernels were compiled.
-pub trait OnDevice: Element<Real: DeviceRepr> + CudaDType + DeviceRepr {
+pub trait OnDevice: Element<Real: DeviceRepr> + CudaDType + DeviceRepr + ValidAsZeroBits {
     const NORM: Module;
     const SOFTMAX: Module;
     const CURVE: Module;
@@ -67,19 +71,32 @@ fn blank<T: DeviceRepr>(device: &CudaDevice, elements: usize) -> Result<CudaSlic
     unsafe { device.alloc::<T>(elements.max(1)) }
 }
 
-fn prepared(device: &CudaDevice, module: &Module, plan: &Plan) -> Result<(CudaFunc, LaunchConfig)> {
-    let function = device.get_or_load_custom_func(&plan.kernel, module.name, module.ptx)?;
-    if plan.shared > UNASKED {
-        let most = CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-        function.set_attribute(most, plan.shared as i32).w()?;
+/// A kernel with where and how it runs.
+struct Prepared {
+    function: CudaFunction,
+    stream: Arc<CudaStream>,
+    config: LaunchConfig,
+}
+
+impl Prepared {
+    fn new(device: &CudaDevice, module: &Module, plan: &Plan) -> Result<Self> {
+        let function = device.get_or_load_custom_func(&plan.kernel, module.name, module.ptx)?.into_cuda_function();
+        if plan.shared > UNASKED {
+            let most = CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+            function.set_attribute(most, plan.shared as i32).w()?;
+        }
+        let Ok(blocks) = u32::try_from(plan.blocks) else { candle_core::bail!("{} blocks are too many", plan.blocks) };
+        let config = LaunchConfig {
+            grid_dim: (blocks, 1, 1),
+            block_dim: (plan.threads as u32, 1, 1),
+            shared_mem_bytes: plan.shared as u32,
+        };
+        Ok(Prepared { function, stream: device.cuda_stream(), config })
     }
-    let Ok(blocks) = u32::try_from(plan.blocks) else { candle_core::bail!("{} blocks are too many", plan.blocks) };
-    let config = LaunchConfig {
-        grid_dim: (blocks, 1, 1),
-        block_dim: (plan.threads as u32, 1, 1),
-        shared_mem_bytes: plan.shared as u32,
-    };
-    Ok((function, config))
+
+    fn arguments(&self) -> LaunchArgs<'_> {
+        self.stream.launch_builder(&self.function)
+    }
 }
 
 fn narrow(width: usize) -> Result<i32> {
@@ -109,10 +126,10 @@ pub fn forward<S: OnDevice>(
     let mut y = blank::<S>(device, total * width)?;
     if total * width > 0 {
         let rows = Rows { groups: kind.groups, rows: total / kind.groups, width, bytes: size_of::<S>(), aligned };
-        let (function, config) = prepared(device, &S::NORM, &rows.forward())?;
+        let kernel = Prepared::new(device, &S::NORM, &rows.forward())?;
         let (all, group, width) = (total as i64, rows.rows as i64, narrow(width)?);
         let (flags, eps) = (flags(kind), kind.convention.eps);
-        let mut launch = function.builder();
+        let mut launch = kernel.arguments();
         launch.arg(&x.0);
         for optional in [&residual, &gain, &bias] {
             match optional {
@@ -122,7 +139,7 @@ pub fn forward<S: OnDevice>(
         }
         launch.arg(&mut sum).arg(&mut y).arg(&all).arg(&group).arg(&width).arg(&flags).arg(&eps);
         // SAFETY: the arguments are those of FORWARD_SIGNATURE, and the plan's teams write within y and sum.
-        unsafe { launch.launch(config) }.w()?;
+        unsafe { launch.launch(kernel.config) }.w()?;
     }
     Ok([sum, y].map(|slice| CudaStorage::wrap_cuda_slice(slice, device.clone())))
 }
@@ -146,8 +163,8 @@ pub fn backward<S: OnDevice>(kind: &Kind, x: Stored, gain: Stored, dy: Stored) -
     let (flags, eps) = (flags(kind), kind.convention.eps);
     let (mut dx, mut parameters) = out.split_at_mut(total * width);
 
-    let (function, config) = prepared(device, &S::NORM, &rows.backward())?;
-    let mut launch = function.builder();
+    let kernel = Prepared::new(device, &S::NORM, &rows.backward())?;
+    let mut launch = kernel.arguments();
     launch.arg(&x);
     match &gain {
         Some((gain, _)) => launch.arg(gain),
@@ -155,25 +172,25 @@ pub fn backward<S: OnDevice>(kind: &Kind, x: Stored, gain: Stored, dy: Stored) -
     };
     launch.arg(&dy).arg(&mut dx).arg(&mut strips).arg(&group_rows).arg(&narrow_width).arg(&flags).arg(&eps);
     // SAFETY: the arguments are those of BACKWARD_SIGNATURE; a block writes its rows of dx and its strip.
-    unsafe { launch.launch(config) }.w()?;
+    unsafe { launch.launch(kernel.config) }.w()?;
 
     let (all_groups, all_columns) = (groups as i64, columns as i64);
     for (plan, left) in merges(groups, count, columns) {
         let mut merged = blank::<S::Real>(device, groups * left * columns)?;
-        let (function, config) = prepared(device, &S::NORM, &plan)?;
+        let kernel = Prepared::new(device, &S::NORM, &plan)?;
         let before = count as i64;
-        let mut launch = function.builder();
+        let mut launch = kernel.arguments();
         launch.arg(&strips).arg(&mut merged).arg(&all_groups).arg(&before).arg(&all_columns);
         // SAFETY: the arguments are those of merge_strips, which writes groups * left * columns sums.
-        unsafe { launch.launch(config) }.w()?;
+        unsafe { launch.launch(kernel.config) }.w()?;
         (strips, count) = (merged, left);
     }
-    let (function, config) = prepared(device, &S::NORM, &elementwise("finish_strips", 2 * groups * width))?;
+    let kernel = Prepared::new(device, &S::NORM, &elementwise("finish_strips", 2 * groups * width))?;
     let (left, parts) = (count as i64, parts as i32);
-    let mut launch = function.builder();
+    let mut launch = kernel.arguments();
     launch.arg(&strips).arg(&mut parameters).arg(&all_groups).arg(&left).arg(&narrow_width).arg(&parts);
     // SAFETY: the arguments are those of finish_strips, which writes 2 groups * width elements.
-    unsafe { launch.launch(config) }.w()?;
+    unsafe { launch.launch(kernel.config) }.w()?;
     Ok(CudaStorage::wrap_cuda_slice(out, device.clone()))
 }
 
@@ -184,12 +201,12 @@ pub fn softmax<S: OnDevice>(x: Stored) -> Result<CudaStorage> {
     let mut y = blank::<S>(device, total * width)?;
     if total * width > 0 {
         let plan = Rows { groups: 1, rows: total, width, bytes: size_of::<S>(), aligned }.softmax("softmax");
-        let (function, config) = prepared(device, &S::SOFTMAX, &plan)?;
+        let kernel = Prepared::new(device, &S::SOFTMAX, &plan)?;
         let (total, width) = (total as i64, narrow(width)?);
-        let mut launch = function.builder();
+        let mut launch = kernel.arguments();
         launch.arg(&x).arg(&mut y).arg(&total).arg(&width);
         // SAFETY: the arguments are those of SOFTMAX_SIGNATURE; every row of y is written.
-        unsafe { launch.launch(config) }.w()?;
+        unsafe { launch.launch(kernel.config) }.w()?;
     }
     Ok(CudaStorage::wrap_cuda_slice(y, device.clone()))
 }
@@ -201,12 +218,12 @@ pub fn softmax_backward<S: OnDevice>(y: Stored, dy: Stored) -> Result<CudaStorag
     let mut dx = blank::<S>(device, total * width)?;
     if total * width > 0 {
         let rows = Rows { groups: 1, rows: total, width, bytes: size_of::<S>(), aligned: y_aligned && dy_aligned };
-        let (function, config) = prepared(device, &S::SOFTMAX, &rows.softmax("softmax_backward"))?;
+        let kernel = Prepared::new(device, &S::SOFTMAX, &rows.softmax("softmax_backward"))?;
         let (total, width) = (total as i64, narrow(width)?);
-        let mut launch = function.builder();
+        let mut launch = kernel.arguments();
         launch.arg(&y).arg(&dy).arg(&mut dx).arg(&total).arg(&width);
         // SAFETY: the arguments are those of BACKWARD_SIGNATURE in softmax.cu; every row of dx is written.
-        unsafe { launch.launch(config) }.w()?;
+        unsafe { launch.launch(kernel.config) }.w()?;
     }
     Ok(CudaStorage::wrap_cuda_slice(dx, device.clone()))
 }
@@ -224,16 +241,16 @@ pub fn curve<S: OnDevice>(curve: Curve, h: Stored, dy: Option<Stored>) -> Result
             false => ("scalar", elements),
         };
         let pass = if dy.is_some() { "curve_backward" } else { "curve" };
-        let (function, config) = prepared(device, &S::CURVE, &elementwise(&format!("{pass}_{kind}"), vectors))?;
+        let kernel = Prepared::new(device, &S::CURVE, &elementwise(&format!("{pass}_{kind}"), vectors))?;
         let (vectors, number) = (vectors as i64, curve as i32);
-        let mut launch = function.builder();
+        let mut launch = kernel.arguments();
         launch.arg(&h);
         if let Some((dy, _)) = &dy {
             launch.arg(dy);
         }
         launch.arg(&mut out).arg(&vectors).arg(&number);
         // SAFETY: the arguments are those of curve_* or curve_backward_*; every element is written.
-        unsafe { launch.launch(config) }.w()?;
+        unsafe { launch.launch(kernel.config) }.w()?;
     }
     Ok(CudaStorage::wrap_cuda_slice(out, device.clone()))
 }

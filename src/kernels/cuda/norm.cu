@@ -319,15 +319,16 @@ extern "C" __global__ void __launch_bounds__(256)
     narrow(sum, out[index]);
 }
 
-#define WARPS(kind, lanes, k, v, ahead, back)                                                                          \
-    extern "C" __global__ void __launch_bounds__(256) forward_##kind##_##lanes##_##k(FORWARD_SIGNATURE) {              \
+// `f` and `b`: blocks that a multiprocessor runs at once, so that enough loads are under way to use all of the memory's speed.
+#define WARPS(kind, lanes, k, v, ahead, back, f, b)                                                                    \
+    extern "C" __global__ void __launch_bounds__(256, f) forward_##kind##_##lanes##_##k(FORWARD_SIGNATURE) {           \
         forward_warps<lanes, k, v, ahead>(FORWARD_ARGUMENTS);                                                          \
     }                                                                                                                  \
-    extern "C" __global__ void __launch_bounds__(128) backward_##kind##_##lanes##_##k(BACKWARD_SIGNATURE) {            \
+    extern "C" __global__ void __launch_bounds__(128, b) backward_##kind##_##lanes##_##k(BACKWARD_SIGNATURE) {         \
         backward_warps<lanes, k, v, back>(BACKWARD_ARGUMENTS);                                                         \
     }
 #define FORWARD_BLOCK(name, threads, v, row)                                                                           \
-    extern "C" __global__ void __launch_bounds__(threads) forward_##name(FORWARD_SIGNATURE) {                          \
+    extern "C" __global__ void __launch_bounds__(threads, 1024 / threads) forward_##name(FORWARD_SIGNATURE) {          \
         forward_block<v, row>(FORWARD_ARGUMENTS);                                                                      \
     }
 #define BACKWARD_BLOCK(name, body)                                                                                     \
@@ -335,15 +336,15 @@ extern "C" __global__ void __launch_bounds__(256)
 #define COMMA ,
 
 // What plan.rs chooses from.
-WARPS(vector, 8, 1, FULL, 4, 2)
-WARPS(vector, 16, 1, FULL, 4, 2)
-WARPS(vector, 32, 1, FULL, 4, 2)
-WARPS(vector, 32, 2, FULL, 2, 2)
-WARPS(vector, 32, 3, FULL, 1, 1)
-WARPS(vector, 32, 4, FULL, 1, 1)
+WARPS(vector, 8, 1, FULL, 4, 2, 3, 5)
+WARPS(vector, 16, 1, FULL, 4, 2, 3, 5)
+WARPS(vector, 32, 1, FULL, 4, 2, 3, 5)
+WARPS(vector, 32, 2, FULL, 2, 2, 3, 3)
+WARPS(vector, 32, 3, FULL, 1, 1, 3, 3)
+WARPS(vector, 32, 4, FULL, 1, 1, 3, 3)
 #if BYTES > 2
-WARPS(vector, 32, 6, FULL, 1, 1)
-WARPS(vector, 32, 8, FULL, 1, 1)
+WARPS(vector, 32, 6, FULL, 1, 1, 3, 3)
+WARPS(vector, 32, 8, FULL, 1, 1, 3, 3)
 #endif
 FORWARD_BLOCK(vector_block_three_quarters, 512, FULL, Resident<MOST * 3 / 4 COMMA FULL>)
 FORWARD_BLOCK(vector_block, 512, FULL, Resident<MOST COMMA FULL>)
@@ -352,9 +353,9 @@ FORWARD_BLOCK(vector_distant, 512, FULL, Distant<FULL>)
 BACKWARD_BLOCK(vector_block_three_quarters, (backward_block<MOST * 3 / 4, FULL>))
 BACKWARD_BLOCK(vector_block, (backward_block<MOST, FULL>))
 BACKWARD_BLOCK(vector_distant, backward_distant<FULL>)
-WARPS(scalar, 32, 4, 1, 1, 1)
-WARPS(scalar, 32, 16, 1, 1, 1)
-WARPS(scalar, 32, 32, 1, 1, 1)
+WARPS(scalar, 32, 4, 1, 1, 1, 4, 6)
+WARPS(scalar, 32, 16, 1, 1, 1, 2, 2)
+WARPS(scalar, 32, 32, 1, 1, 1, 2, 2)
 FORWARD_BLOCK(scalar_block, 512, 1, Resident<16 COMMA 1>)
 FORWARD_BLOCK(scalar_distant, 512, 1, Distant<1>)
 BACKWARD_BLOCK(scalar_block, (backward_block<16, 1>))
