@@ -3,8 +3,8 @@
 use candle_core::{D, DType, Device, Result, Tensor, Var};
 use half::{bf16, f16};
 use normative::kernels::{
-    Convention, Curve, activation_backward, add_layer_norm, add_rms_norm, layer_norm, norm_backward, rms_norm, softmax,
-    softmax_backward,
+    Convention, Curve, activation, activation_backward, add_layer_norm, add_rms_norm, layer_norm, norm_backward,
+    rms_norm, softmax, softmax_backward,
 };
 use normative::random::Stream;
 
@@ -130,6 +130,48 @@ fn mistakes_are_errors_that_say_what_to_give() {
     assert!(add_rms_norm(&x, &short, None, 1e-5).is_err());
     assert!(rms_norm(&x.to_dtype(DType::I64).unwrap(), None, 1e-5).is_err());
     assert!(rms_norm(&x.get(0).unwrap().get(0).unwrap(), None, 1e-5).is_err());
+}
+
+/// To the bit, gradients included, for groups with a gain and bias each.
+#[test]
+fn a_group_with_its_own_gain_is_normalized_as_if_alone() {
+    let (groups, width) = (3, 33);
+    for (shape, parameter) in [(&[3, 70, 33][..], &[3, 1, 33][..]), (&[3, 2, 35, 33], &[3, 1, 1, 33])] {
+        let [x, residual, dy] = [1, 2, 3].map(|seed| normals(seed, shape).to_dtype(DType::F32).unwrap());
+        let [gain, bias] = [4, 5].map(|seed| normals(seed, parameter).to_dtype(DType::F32).unwrap());
+        let (gain, bias) = (Var::from_tensor(&gain).unwrap(), Var::from_tensor(&bias).unwrap());
+        let y = layer_norm(&x, Some(&gain), Some(&bias), 1e-5).unwrap();
+        let (sum, of_sum) = add_layer_norm(&x, &residual, Some(&gain), Some(&bias), 1e-5).unwrap();
+        let back = norm_backward(true, &x, Some(&gain), &dy, 1e-5).unwrap();
+        let tape = (&y * &dy).unwrap().sum_all().unwrap().backward().unwrap();
+        let (dgain, dbias) = (tape.get(&gain).unwrap(), tape.get(&bias).unwrap());
+        assert_eq!([back.gain.dims(), back.bias.dims(), dgain.dims(), dbias.dims()], [parameter; 4]);
+        assert_eq!((values(dgain), values(dbias)), (values(&back.gain), values(&back.bias)));
+        for g in 0..groups {
+            let of = |t: &Tensor| t.get(g).unwrap();
+            let row = |t: &Tensor| of(t).flatten_all().unwrap();
+            let (own_gain, own_bias) = (row(&gain), row(&bias));
+            assert_eq!(own_gain.dims(), [width]);
+            let alone = layer_norm(&of(&x), Some(&own_gain), Some(&own_bias), 1e-5).unwrap();
+            let both = add_layer_norm(&of(&x), &of(&residual), Some(&own_gain), Some(&own_bias), 1e-5).unwrap();
+            let pulled = norm_backward(true, &of(&x), Some(&own_gain), &of(&dy), 1e-5).unwrap();
+            for (ours, alone) in [
+                (&y, alone),
+                (&sum, both.0),
+                (&of_sum, both.1),
+                (&back.input, pulled.input),
+                (&back.gain, pulled.gain),
+                (&back.bias, pulled.bias),
+            ] {
+                assert_eq!(values(&of(ours)), values(&alone), "group {g} of {shape:?}");
+            }
+        }
+    }
+    let (x, gain) = (normals(1, &[3, 4, 5]), |shape: &[usize]| normals(2, shape));
+    for wrong in [&[2, 1, 5][..], &[3, 4, 5], &[3, 5], &[3, 1, 4]] {
+        assert!(rms_norm(&x, Some(&gain(wrong)), 1e-5).is_err(), "{wrong:?}");
+    }
+    assert!(layer_norm(&x, Some(&gain(&[3, 1, 5])), Some(&gain(&[5])), 1e-5).is_err());
 }
 
 /// Bits do not depend on the number of threads.
@@ -260,6 +302,7 @@ fn gradients_are_the_slopes_of_central_differences() {
         let curves: [(Curve, Forward); 3] =
             [(Curve::Relu, &|x| x.relu()), (Curve::Gelu, &gelu), (Curve::Silu, &|x| x.silu())];
         for (curve, f) in curves {
+            close(&activation(curve, &x).unwrap(), &f(&x).unwrap(), 1, "activation");
             let back = activation_backward(curve, &x, &r).unwrap();
             assert_slope(dot(&back, &u), |h| dot(&f(&moved(&x, &u, h)).unwrap(), &r), &format!("{curve:?}"));
         }

@@ -219,14 +219,15 @@ template <int LANES, int K, int V, int ROWS> __device__ __forceinline__ void bac
     }
 }
 
-// One chunk a block, a row after the other; each thread adds up the share of its own columns in shared memory. Vectors of
-// more than 16 bytes of Real lie in pieces, so that neighbouring threads meet different banks.
+// One chunk a block, a row after the other; each thread adds up the share of its own columns in shared memory. These lie
+// in pieces of 16 bytes at most, so that neighbouring threads meet different banks.
 template <int K, int V> __device__ __forceinline__ void backward_block(BACKWARD_SIGNATURE) {
-    Real *const dgain = reinterpret_cast<Real *>(dynamic_shared), *const dbias = dgain + width;
     constexpr int PIECE = V * sizeof(Real) > 16 ? 16 / sizeof(Real) : V;
-    const auto place = [&](int at, int v) {
-        return V == PIECE ? at + v : at / V * PIECE + v / PIECE * (width / V * PIECE) + v % PIECE;
+    struct alignas(PIECE * sizeof(Real)) Piece {
+        Real at[PIECE];
     };
+    Piece *const dgain = reinterpret_cast<Piece *>(dynamic_shared), *const dbias = dgain + width / PIECE;
+    const auto place = [&](int at, int p) { return at / V + p * (width / V); };
     BLOCK_TEAM(team);
     const Chunk chunk(group_rows);
     const Stored *const own = gain ? gain + chunk.group * width : gain;
@@ -240,22 +241,30 @@ template <int K, int V> __device__ __forceinline__ void backward_block(BACKWARD_
                 ask(x + (row + 1) * width + at);
                 ask(dy + (row + 1) * width + at);
             });
+        const bool first = row == chunk.from;
         pull_back<V>(team, held, cotangent, own, dx + row * width, flags, eps,
                      [&](int, int at, const Real(&d)[V], const Real(&z)[V]) {
 #pragma unroll
-                         for (int v = 0; v < V; ++v) {
-                             const int to = place(at, v);
-                             dgain[to] = row > chunk.from ? fma(d[v], z[v], dgain[to]) : d[v] * z[v];
-                             if (centred) dbias[to] = row > chunk.from ? dbias[to] + d[v] : d[v];
+                         for (int p = 0; p < V / PIECE; ++p) {
+                             Piece gained = first ? Piece{} : dgain[place(at, p)];
+#pragma unroll
+                             for (int v = 0; v < PIECE; ++v)
+                                 gained.at[v] = fma(d[p * PIECE + v], z[p * PIECE + v], gained.at[v]);
+                             dgain[place(at, p)] = gained;
+                             if (!centred) continue;
+                             Piece shifted = first ? Piece{} : dbias[place(at, p)];
+#pragma unroll
+                             for (int v = 0; v < PIECE; ++v) shifted.at[v] += d[p * PIECE + v];
+                             dbias[place(at, p)] = shifted;
                          }
                      });
     }
     Real *const strip = strips + (long long)blockIdx.x * (centred ? 2 : 1) * width;
     held.each([&](int, int at, const Vector<V> &) {
 #pragma unroll
-        for (int v = 0; v < V; ++v) {
-            strip[at + v] = dgain[place(at, v)];
-            if (centred) strip[width + at + v] = dbias[place(at, v)];
+        for (int p = 0; p < V / PIECE; ++p) {
+            *reinterpret_cast<Piece *>(strip + at + p * PIECE) = dgain[place(at, p)];
+            if (centred) *reinterpret_cast<Piece *>(strip + width + at + p * PIECE) = dbias[place(at, p)];
         }
     });
 }
