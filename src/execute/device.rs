@@ -16,8 +16,8 @@ pub fn describe(device: &Device) -> String {
 pub fn room(device: &Device) -> Option<u64> {
     match device {
         #[cfg(feature = "cuda")]
-        Device::Cuda(_) => {
-            let free = candle_core::cuda_backend::cudarc::driver::result::mem_get_info().map_or(0, |(free, _)| free);
+        Device::Cuda(cuda) => {
+            let free = cuda.cuda_stream().context().mem_get_info().map_or(0, |(free, _)| free);
             Some(free as u64 / 2)
         }
         _ => None,
