@@ -5,11 +5,13 @@ use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::execute::device::room;
-use crate::execute::figures::figures;
-use crate::execute::memory::one_seed;
-use crate::execute::{Seeds, Weights, draw_cotangent, draw_input, run};
+use crate::execute::figures::Figures;
+use crate::execute::memory::need;
+use crate::execute::pass::{Source, pass};
+use crate::execute::{Seeds, Weights, draw_cotangent, draw_input};
 use crate::fold::Graph;
 use crate::memory;
+use crate::op::Parameters;
 use crate::profile::{Draws, Kind, Layout};
 
 /// How to measure.
@@ -49,11 +51,13 @@ pub fn measure_on_same_weights(graphs: &[&Graph], how: &Measurement) -> Result<V
         let seeds = Seeds { first: how.first_seed.wrapping_add(from as u64), count: stack.min(how.seeds - from) };
         let mut weights = Weights::new(seeds);
         let of_graph = |(graph, layout): (&&Graph, &Layout)| {
-            let parameters = weights.of(graph, &how.device, how.dtype)?;
             let input = draw_input(seeds, layout.shape, &how.device, how.dtype)?;
             let cotangent = draw_cotangent(seeds, layout.shape, &how.device, how.dtype)?;
-            let run = run(graph, &parameters, &input, &cotangent)?;
-            figures(layout, &input, &run)
+            let parts = graph.parts(need(graph, how.dtype).blocks);
+            let mut source = Drawn { weights: &mut weights, graph, layout, how };
+            let mut figures = Figures::new(layout, seeds.count);
+            let ends = pass(graph, &parts, &mut source, &input, &cotangent, &mut figures)?;
+            figures.rows(&input, &ends)
         };
         graphs.iter().zip(&layouts).map(of_graph).collect()
     };
@@ -71,13 +75,27 @@ pub fn measure_on_same_weights(graphs: &[&Graph], how: &Measurement) -> Result<V
     Ok(layouts.into_iter().enumerate().map(draws).collect())
 }
 
+/// Weights that are drawn where they are used, as far as they are not held.
+struct Drawn<'a> {
+    weights: &'a mut Weights,
+    graph: &'a Graph,
+    layout: &'a Layout,
+    how: &'a Measurement,
+}
+
+impl Source for Drawn<'_> {
+    fn parameters(&mut self, call: usize) -> Result<Parameters> {
+        self.weights.of_call(self.graph, self.layout, call, &self.how.device, self.how.dtype)
+    }
+}
+
 /// How many networks of a measurement one pass stacks: one on the host, where products of small matrices lose nothing and
 /// seeds run on threads; on a device as many as it holds, so that small networks do not wait for launches.
 ///
 /// # Errors
 /// [`crate::error::Error::Memory`] where not even one fits.
 fn stack(graphs: &[&Graph], how: &Measurement) -> Result<usize> {
-    let largest = graphs.iter().map(|graph| one_seed(graph, how.dtype)).max().unwrap_or(0).max(1);
+    let largest = graphs.iter().map(|graph| need(graph, how.dtype).bytes).max().unwrap_or(0).max(1);
     let stackable =
         |graph: &&Graph| graph.calls.iter().all(|call| call.op.as_ref().is_none_or(|op| op.stacks(&call.site)));
     match room(&how.device) {

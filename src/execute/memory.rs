@@ -2,30 +2,53 @@
 
 use candle_core::DType;
 
+use crate::execute::weights::HELD;
 use crate::fold::{Graph, Node};
 use crate::profile::Layout;
 
-/// Bytes that one seed of a graph holds at its highest: weights, what forward keeps for the way back, cotangents.
-pub fn one_seed(graph: &Graph, dtype: DType) -> u64 {
+/// Bytes of values that a pass keeps for its way back before it goes over the network in parts.
+const KEPT: u64 = 64 << 20;
+
+/// What one network of a graph takes.
+#[derive(Clone, Copy, Debug)]
+pub struct Need {
+    /// Blocks of one part of a pass ([`Graph::parts`]).
+    pub blocks: usize,
+    /// Bytes at the highest: weights, what forward keeps for the way back, cotangents.
+    pub bytes: u64,
+}
+
+/// The parts in which a pass over a graph runs, and what it holds at its highest.
+///
+/// Values kept for the way back are those of one part, and between the parts of the streams: least for parts of sqrt(N)
+/// blocks.
+pub fn need(graph: &Graph, dtype: DType) -> Need {
     let shape = graph.network.shape;
     let tokens = shape.tokens as u64;
-    let mut weights = 0u64;
-    let mut kept = 0u64;
+    let number = dtype.size_in_bytes() as u64;
+    let (mut weights, mut largest, mut kept) = (0u64, 0u64, 0u64);
     for point in &Layout::new(graph).parameters {
         let sizes: Vec<u64> = point.parameter.shape.iter().map(|n| *n as u64).collect();
-        weights = weights.saturating_add(sizes.iter().fold(1, |product: u64, n| product.saturating_mul(*n)));
-        // What enters and leaves a matrix, and their cotangents; a norm keeps two values.
-        kept = kept.saturating_add(tokens.saturating_mul(sizes.iter().sum::<u64>()).saturating_mul(2));
+        let matrix = sizes.iter().fold(1, |product: u64, n| product.saturating_mul(*n));
+        weights = weights.saturating_add(matrix);
+        largest = largest.max(matrix);
+        // What enters and leaves a matrix; a norm keeps two values.
+        kept = kept.saturating_add(tokens.saturating_mul(sizes.iter().sum::<u64>()));
     }
+    let value = tokens.saturating_mul(shape.width as u64);
     for node in &graph.nodes {
-        let value = tokens.saturating_mul(shape.width as u64);
         let softmax = match node {
-            Node::Apply { .. } => tokens.saturating_mul(tokens).saturating_mul(2 * shape.heads as u64),
+            Node::Apply { .. } => tokens.saturating_mul(tokens).saturating_mul(shape.heads as u64),
             _ => 0,
         };
         kept = kept.saturating_add(value).saturating_add(softmax);
     }
-    // The host draws each matrix in f64 and keeps it for the other placements.
-    let number = dtype.size_in_bytes() as u64;
-    weights.saturating_mul(number + 8).saturating_add(kept.saturating_mul(number))
+    let kept = kept.saturating_mul(number);
+    let blocks = if kept <= KEPT { shape.blocks } else { shape.blocks.isqrt().max(1) };
+    let parts = shape.blocks.div_ceil(blocks);
+    let starts: u64 = graph.parts(blocks).iter().map(|part| graph.live_at(part.start).count() as u64).sum();
+    // The host draws a matrix in f64; a cotangent stands beside each value of the part that is swept.
+    let drawn = weights.saturating_mul(number + 8).min(HELD as u64).max(largest.saturating_mul(number + 8));
+    let bytes = drawn + 2 * (kept / parts as u64) + starts.saturating_mul(value).saturating_mul(number);
+    Need { blocks, bytes }
 }

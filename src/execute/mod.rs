@@ -8,6 +8,7 @@ mod device;
 mod figures;
 mod measure;
 mod memory;
+mod pass;
 mod run;
 mod weights;
 

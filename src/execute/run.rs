@@ -1,12 +1,12 @@
-//! One pass through a network, forward and back.
+//! One pass through a network, forward and back, with its tensors kept.
 
 use std::collections::HashMap;
 
 use candle_core::Tensor;
 
 use crate::error::{Error, Result};
-use crate::execute::attend::{attend, attend_back};
-use crate::fold::{Graph, Node, NodeId, Visitor};
+use crate::execute::pass::{Forward, Keep, Sink, Source, pass};
+use crate::fold::{Graph, Node, NodeId};
 use crate::op::{Gradient, Parameters};
 
 /// The tensors of one pass, each value `(batch, tokens, width)`.
@@ -28,7 +28,8 @@ pub struct Run {
 /// # Errors
 /// A tensor operation that fails, with its site.
 pub fn forward(graph: &Graph, parameters: &[Parameters], input: &Tensor) -> Result<Tensor> {
-    let mut pass = Forward::new(graph, parameters, input, Keep::Output);
+    let mut source = Given(parameters);
+    let mut pass = Forward::new(graph, &mut source, input, Keep::Output);
     graph.sweep(&mut pass)?;
     pass.value(graph.output).cloned()
 }
@@ -39,187 +40,49 @@ pub fn forward(graph: &Graph, parameters: &[Parameters], input: &Tensor) -> Resu
 /// # Errors
 /// A tensor operation that fails, with its site.
 pub fn run(graph: &Graph, parameters: &[Parameters], input: &Tensor, cotangent: &Tensor) -> Result<Run> {
-    let mut pass = Forward::new(graph, parameters, input, Keep::Everything);
-    graph.sweep(&mut pass)?;
-    let output = pass.value(graph.output)?.clone();
-    let sites = graph.sites.iter().map(|site| pass.value(site.node).cloned()).collect::<Result<_>>()?;
-    let mut back = Backward {
-        graph,
-        parameters,
-        values: pass.values,
-        saved: pass.saved,
-        cotangents: vec![None; graph.nodes.len()],
-        gradients: vec![Vec::new(); graph.calls.len()],
-        site_of: vec![None; graph.nodes.len()],
+    let mut kept = Kept {
+        sites: vec![None; graph.sites.len()],
         site_cotangents: vec![None; graph.sites.len()],
+        gradients: vec![Vec::new(); graph.calls.len()],
     };
-    for (index, site) in graph.sites.iter().enumerate() {
-        back.site_of[site.node] = Some(index);
-    }
-    back.cotangents[graph.output] = Some(cotangent.clone());
-    graph.sweep_back(&mut back)?;
+    let parts = graph.parts(usize::MAX);
+    let ends = pass(graph, &parts, &mut Given(parameters), input, cotangent, &mut kept)?;
+    let sites = kept.sites.into_iter().map(|value| value.expect("a pass meets every site")).collect();
     Ok(Run {
-        output,
+        output: ends.output,
         sites,
-        site_cotangents: back.site_cotangents,
-        input_cotangent: back.cotangents[0].take(),
-        gradients: back.gradients,
+        site_cotangents: kept.site_cotangents,
+        input_cotangent: ends.input_cotangent,
+        gradients: kept.gradients,
     })
 }
 
-/// What a forward pass keeps.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Keep {
-    /// Values only as long as they are read.
-    Output,
-    /// All that the way back and the sites want.
-    Everything,
-}
+/// Parameters that are all there.
+struct Given<'a>(&'a [Parameters]);
 
-struct Forward<'a> {
-    graph: &'a Graph,
-    parameters: &'a [Parameters],
-    input: &'a Tensor,
-    keep: Keep,
-    values: Vec<Option<Tensor>>,
-    /// What each node's op saved for its vjp.
-    saved: Vec<Vec<Tensor>>,
-}
-
-impl<'a> Forward<'a> {
-    fn new(graph: &'a Graph, parameters: &'a [Parameters], input: &'a Tensor, keep: Keep) -> Self {
-        let n = graph.nodes.len();
-        Forward { graph, parameters, input, keep, values: vec![None; n], saved: vec![Vec::new(); n] }
-    }
-
-    fn value(&self, id: NodeId) -> Result<&Tensor> {
-        Ok(self.values[id].as_ref().expect("a sweep visits arguments before their readers and releases after"))
+impl Source for Given<'_> {
+    fn parameters(&mut self, call: usize) -> Result<Parameters> {
+        Ok(self.0[call].clone())
     }
 }
 
-impl Visitor for Forward<'_> {
-    fn visit(&mut self, id: NodeId, node: &Node) -> Result<()> {
-        let value = match node {
-            Node::Input => self.input.clone(),
-            Node::Sum(terms) => {
-                let mut terms = terms.iter().map(|(weight, term)| Ok((*weight, self.value(*term)?)));
-                let first = terms.next().expect("a sum has at least one term")?;
-                let scaled = |(weight, value): (f64, &Tensor)| scale(weight, value);
-                terms.try_fold(scaled(first)?, |sum, term| {
-                    let term = scaled(term?)?;
-                    (sum + term).map_err(Error::at("a sum"))
-                })?
-            }
-            Node::Apply { call, argument } => {
-                let Some(op) = &self.graph.calls[*call].op else {
-                    unreachable!("the graph gives every applied call an op");
-                };
-                let (site, parameters) = (&self.graph.calls[*call].site, &self.parameters[*call]);
-                let x = self.value(*argument)?;
-                match self.keep {
-                    Keep::Output => op.forward(site, parameters, x)?,
-                    Keep::Everything => {
-                        let (y, saved) = op.forward_saving(site, parameters, x)?;
-                        self.saved[id] = saved;
-                        y
-                    }
-                }
-            }
-            Node::Attend { call, values } => {
-                let values = values.iter().map(|v| self.value(*v).cloned()).collect::<Result<Vec<_>>>()?;
-                attend(&self.graph.calls[*call].site, &self.parameters[*call], &values)?
-            }
-            // Detached, so that a tape that follows the parameters ends here, as the sweep back does.
-            Node::StopGradient(value) => self.value(*value)?.detach(),
-        };
-        self.values[id] = Some(value);
-        Ok(())
-    }
-
-    fn release(&mut self, id: NodeId) {
-        if self.keep == Keep::Output {
-            self.values[id] = None;
-        }
-    }
-}
-
-struct Backward<'a> {
-    graph: &'a Graph,
-    parameters: &'a [Parameters],
-    values: Vec<Option<Tensor>>,
-    saved: Vec<Vec<Tensor>>,
-    cotangents: Vec<Option<Tensor>>,
-    gradients: Vec<Vec<Gradient>>,
-    site_of: Vec<Option<usize>>,
+struct Kept {
+    sites: Vec<Option<Tensor>>,
     site_cotangents: Vec<Option<Tensor>>,
+    gradients: Vec<Vec<Gradient>>,
 }
 
-impl Backward<'_> {
-    fn accumulate(&mut self, id: NodeId, cotangent: Tensor) -> Result<()> {
-        let sum = match self.cotangents[id].take() {
-            Some(known) => (known + cotangent).map_err(Error::at("a cotangent"))?,
-            None => cotangent,
-        };
-        self.cotangents[id] = Some(sum);
-        Ok(())
-    }
-}
-
-impl Visitor for Backward<'_> {
-    fn visit(&mut self, id: NodeId, node: &Node) -> Result<()> {
-        let Some(cotangent) = self.cotangents[id].clone() else { return Ok(()) };
-        if let Some(site) = self.site_of[id] {
-            self.site_cotangents[site] = Some(cotangent.clone());
-        }
-        let value = |values: &[Option<Tensor>], id: NodeId| {
-            values[id].clone().expect("values are kept until their cotangent has passed")
-        };
-        match node {
-            Node::Input | Node::StopGradient(_) => {}
-            Node::Sum(terms) => {
-                for (weight, term) in terms {
-                    let part = scale(*weight, &cotangent)?;
-                    self.accumulate(*term, part)?;
-                }
-            }
-            Node::Apply { call, argument } => {
-                let Some(op) = &self.graph.calls[*call].op else {
-                    unreachable!("the graph gives every applied call an op");
-                };
-                let (site, parameters) = (&self.graph.calls[*call].site, &self.parameters[*call]);
-                let x = value(&self.values, *argument);
-                let saved = std::mem::take(&mut self.saved[id]);
-                let back = op.vjp(site, parameters, &x, &saved, &cotangent)?;
-                self.gradients[*call] = back.parameters;
-                self.accumulate(*argument, back.input)?;
-            }
-            Node::Attend { call, values } => {
-                let tensors: Vec<Tensor> = values.iter().map(|v| value(&self.values, *v)).collect();
-                let (site, parameters) = (&self.graph.calls[*call].site, &self.parameters[*call]);
-                let (each, query) = attend_back(site, parameters, &tensors, &cotangent)?;
-                self.gradients[*call] = vec![query];
-                for (id, part) in values.iter().zip(each) {
-                    self.accumulate(*id, part)?;
-                }
-            }
-        }
+impl Sink for Kept {
+    fn site(&mut self, site: usize, value: &Tensor, cotangent: Option<&Tensor>) -> Result<()> {
+        self.sites[site] = Some(value.clone());
+        self.site_cotangents[site] = cotangent.cloned();
         Ok(())
     }
 
-    fn release(&mut self, id: NodeId) {
-        if id != 0 {
-            self.cotangents[id] = None;
-        }
-        self.values[id] = None;
+    fn gradients(&mut self, call: usize, gradients: Vec<Gradient>) -> Result<()> {
+        self.gradients[call] = gradients;
+        Ok(())
     }
-}
-
-/// weight * value, exactly the value where the weight is 1.
-fn scale(weight: f64, value: &Tensor) -> Result<Tensor> {
-    if weight == 1.0 {
-        return Ok(value.clone());
-    }
-    (value * weight).map_err(Error::at("a coefficient"))
 }
 
 /// The Jacobians of a network's calls at one input, each as the map of a cotangent to the cotangent before it.
@@ -236,7 +99,8 @@ pub struct Factors<'a> {
 /// # Errors
 /// A tensor operation that fails, with its site.
 pub fn factors<'a>(graph: &'a Graph, parameters: &'a [Parameters], input: &Tensor) -> Result<Factors<'a>> {
-    let mut pass = Forward::new(graph, parameters, input, Keep::Everything);
+    let mut source = Given(parameters);
+    let mut pass = Forward::new(graph, &mut source, input, Keep::Everything);
     graph.sweep(&mut pass)?;
     let (values, saved) = (pass.values, pass.saved);
     Ok(Factors { graph, parameters, values, saved })

@@ -61,7 +61,13 @@ pub struct Weights {
     drawn: HashMap<Matrix, Arc<Vec<f64>>>,
     /// Scaled and on the device, by the bits of the scale: most placements share these too.
     scaled: HashMap<(Matrix, u64), Tensor>,
+    /// Bytes of both.
+    held: usize,
 }
+
+/// Bytes a network of drawn matrices that are kept for the other placements and for the way back. What does not fit is
+/// forgotten and drawn again, to the same bits.
+pub const HELD: usize = 128 << 20;
 
 /// What tells a matrix from every other of its seed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -75,7 +81,7 @@ struct Matrix {
 
 impl Weights {
     pub fn new(seeds: impl Into<Seeds>) -> Self {
-        Weights { seeds: seeds.into(), drawn: HashMap::new(), scaled: HashMap::new() }
+        Weights { seeds: seeds.into(), drawn: HashMap::new(), scaled: HashMap::new(), held: 0 }
     }
 
     /// The parameters of every call of a graph, at their initial values, in the order of [`Graph::calls`].
@@ -84,12 +90,29 @@ impl Weights {
     /// A tensor that the device cannot hold.
     pub fn of(&mut self, graph: &Graph, device: &Device, dtype: DType) -> Result<Vec<Parameters>> {
         let layout = Layout::new(graph);
-        let mut calls: Vec<Vec<(String, Tensor)>> = vec![Vec::new(); graph.calls.len()];
-        for point in &layout.parameters {
-            let tensor = self.parameter(point, &graph.calls[point.call].site, device, dtype)?;
-            calls[point.call].push((point.parameter.name.clone(), tensor));
-        }
-        Ok(calls.into_iter().map(Parameters::new).collect())
+        (0..graph.calls.len()).map(|call| self.of_call(graph, &layout, call, device, dtype)).collect()
+    }
+
+    /// The parameters of one call of a graph.
+    ///
+    /// # Errors
+    /// A tensor that the device cannot hold.
+    pub fn of_call(
+        &mut self,
+        graph: &Graph,
+        layout: &Layout,
+        call: usize,
+        device: &Device,
+        dtype: DType,
+    ) -> Result<Parameters> {
+        // A layout has the parameters in the order of the calls.
+        let from = layout.parameters.partition_point(|point| point.call < call);
+        let of_call = layout.parameters[from..].iter().take_while(|point| point.call == call);
+        let named = of_call.map(|point| {
+            let tensor = self.parameter(point, &graph.calls[call].site, device, dtype)?;
+            Ok((point.parameter.name.clone(), tensor))
+        });
+        Ok(Parameters::new(named.collect::<Result<_>>()?))
     }
 
     fn parameter(&mut self, point: &ParameterPoint, site: &Site, device: &Device, dtype: DType) -> Result<Tensor> {
@@ -114,6 +137,7 @@ impl Weights {
                 }
                 let values = self.standard(matrix).iter().map(|z| z * scale).collect();
                 let scaled = tensor(values, &stacked, device, dtype).map_err(at)?;
+                self.hold(scaled.elem_count() * dtype.size_in_bytes());
                 self.scaled.insert(key, scaled.clone());
                 Ok(scaled)
             }
@@ -129,8 +153,19 @@ impl Weights {
             let mut stream = weight_stream(seed, matrix.block, matrix.call, &matrix.name);
             standard_matrix(matrix.law, &matrix.shape, &mut stream)
         }));
+        self.hold(drawn.len() * size_of::<f64>());
         self.drawn.insert(matrix, drawn.clone());
         drawn
+    }
+
+    /// Makes room for a matrix.
+    fn hold(&mut self, bytes: usize) {
+        self.held += bytes;
+        if self.held > HELD.saturating_mul(self.seeds.count) {
+            self.drawn.clear();
+            self.scaled.clear();
+            self.held = bytes;
+        }
     }
 }
 

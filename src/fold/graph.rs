@@ -1,6 +1,7 @@
 //! A network written down: nodes in order of evaluation, and the sweeps over them.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::error::Result;
@@ -119,7 +120,13 @@ impl Graph {
 
     /// Visits every node, arguments first.
     pub fn sweep(&self, visitor: &mut impl Visitor) -> Result<()> {
-        for (id, node) in self.nodes.iter().enumerate() {
+        self.sweep_part(0..self.nodes.len(), visitor)
+    }
+
+    /// Visits the nodes of a part, arguments first; the parts before it have been swept.
+    pub fn sweep_part(&self, part: Range<NodeId>, visitor: &mut impl Visitor) -> Result<()> {
+        for id in part {
+            let node = &self.nodes[id];
             visitor.visit(id, node)?;
             let mut read = node.arguments();
             read.push(id);
@@ -134,13 +141,38 @@ impl Graph {
         Ok(())
     }
 
-    /// Visits every node on the transposed graph, readers first; a node is released after its visit.
-    pub fn sweep_back(&self, visitor: &mut impl Visitor) -> Result<()> {
-        for (id, node) in self.nodes.iter().enumerate().rev() {
-            visitor.visit(id, node)?;
+    /// Visits the nodes of a part on the transposed graph, readers first; a node is released after its visit.
+    pub fn sweep_part_back(&self, part: Range<NodeId>, visitor: &mut impl Visitor) -> Result<()> {
+        for id in part.rev() {
+            visitor.visit(id, &self.nodes[id])?;
             visitor.release(id);
         }
         Ok(())
+    }
+
+    /// Visits every node on the transposed graph, readers first; a node is released after its visit.
+    pub fn sweep_back(&self, visitor: &mut impl Visitor) -> Result<()> {
+        self.sweep_part_back(0..self.nodes.len(), visitor)
+    }
+
+    /// The nodes before `cut` that are read at it or later.
+    pub fn live_at(&self, cut: NodeId) -> impl Iterator<Item = NodeId> {
+        (0..cut).filter(move |id| self.last_read[*id] >= cut)
+    }
+
+    /// The nodes in parts of whole blocks, `blocks` of them each; what stands before the blocks is in the first part, what
+    /// stands behind them in the last.
+    pub fn parts(&self, blocks: usize) -> Vec<Range<NodeId>> {
+        let mut starts = vec![0];
+        for (id, node) in self.nodes.iter().enumerate() {
+            let (Node::Apply { call, .. } | Node::Attend { call, .. }) = node else { continue };
+            let block = self.calls[*call].site.stage.block().unwrap_or(0);
+            if block > starts.len() * blocks.max(1) {
+                starts.push(id);
+            }
+        }
+        let ends = starts[1..].iter().copied().chain([self.nodes.len()]);
+        starts.iter().copied().zip(ends).map(|(from, to)| from..to).collect()
     }
 
     /// The first site of a stream in a block or before it, by node.
