@@ -1,12 +1,15 @@
 //! All claims, and the plan of a run.
 
-use crate::claims::{About, Claim, Item, Lab, prediction};
+use crate::claims::{About, Claim, Item, Lab, init, prediction};
 use crate::error::{Error, Result, nearest};
 use crate::verify::budget::{self, Pool};
 
 /// The families in the order in which reports have them: name, what it is about, its claims.
 pub fn families() -> Vec<(&'static str, &'static str, Vec<Claim>)> {
-    vec![("prediction", "what the closed form says is what networks do", prediction::claims())]
+    vec![
+        ("prediction", "what the closed form says is what networks do", prediction::claims()),
+        ("init", "what initialization is said to be", init::claims()),
+    ]
 }
 
 /// The weights of claims that ask for more of the false-alarm budget than 1, by glob; the first that fits is taken.

@@ -4,6 +4,7 @@
 //! [`Finding`]s. Knows nothing of records or pages.
 
 mod battery;
+pub mod init;
 mod prediction;
 
 pub use battery::{Battery, families, share};
