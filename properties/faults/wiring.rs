@@ -10,7 +10,7 @@ use normative::profile::{Place, Profile, Quantity};
 use normative::random::Stream;
 use normative::reference::Canonical;
 
-use crate::networks::{SHAPE, Spec, by_hand_written, by_pivots, by_prediction, pre_ln};
+use crate::networks::{SHAPE, Spec, altered, by_hand_written, by_pivots, by_prediction, pre_ln};
 use crate::support::{Network, values};
 use crate::{Fault, Judged};
 
@@ -96,19 +96,13 @@ pub fn faults() -> Vec<Fault> {
         written(36, "DeepNorm alpha with the exponent 1/2", Canonical::DeepNorm, deepnorm("1/4"), deepnorm("1/2")),
         wired(37, "layer index off by one in 1/sqrt(l)", scaled("l"), scaled("l + 1"), 4),
         tied_norms(),
-        wired(
-            39,
-            "QK-norm over the whole width instead of per head",
-            Spec::layer("x = x + attn(norm(x), qk = rms_norm)\nx = x + ffn(norm(x))", normed),
-            Spec::layer("x = x + attn(norm(x), qk_wide = rms_norm)\nx = x + ffn(norm(x))", normed),
-            12,
-        ),
+        wide_norm(),
         wired(
             40,
             "parallel block computed sequentially",
             Spec::layer("y = norm(x)\nx = x + attn(y) + ffn(y)", normed),
             Spec::layer("y = x + attn(norm(x))\nx = y + ffn(norm(y))", normed),
-            2,
+            16,
         ),
         wired(
             41,
@@ -138,6 +132,30 @@ fn predicted(number: u8, name: &str, specified: Spec, subject: Spec) -> Fault {
         move || by_prediction(&clean, &clean, |_| ()),
         move || by_prediction(&faulty, &subject, |_| ()),
     )
+}
+
+/// 39: where queries are normalized head by head, a factor on one head's part of W_Q changes no bit (eps = 0, powers of 2).
+fn wide_norm() -> Fault {
+    let judge = |slot: &str| -> Judged {
+        let layer = format!("x = x + attn(norm(x), {slot} = rms_norm)");
+        let spec = Spec::layer(&layer, "").with(|setting| setting.eps = Some(0.0));
+        let head = SHAPE.width / SHAPE.heads;
+        let by: Vec<f64> = (0..SHAPE.width).map(|column| if column < head { 4.0 } else { 1.0 }).collect();
+        let by = Tensor::from_vec(by, SHAPE.width, &Device::Cpu).unwrap();
+        let output = |scaled: bool| {
+            let network = altered(spec.network(SHAPE, 1), |_, name, t| match scaled && name == "w_q" {
+                true => t.broadcast_mul(&by).unwrap(),
+                false => t.clone(),
+            });
+            values(&network.run().unwrap().output)
+        };
+        match output(true) == output(false) {
+            true => Ok(()),
+            false => Err("a factor on the queries of one head changes the output".into()),
+        }
+    };
+    let name = "QK-norm over the whole width instead of per head";
+    Fault::new(39, name, "scale of one head", move || judge("qk"), move || judge("qk_wide"))
 }
 
 /// 42: the stream behind block l is predicted as if a block had one sub-layer.
