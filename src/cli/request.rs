@@ -209,24 +209,9 @@ impl DeviceArgs {
     /// The device, checked before anything else is.
     ///
     /// # Errors
-    /// [`Error::Device`] where it is not present or not compiled in; [`Error::Option`] for a name that is none.
+    /// Those of [`device`].
     pub fn device(&self) -> Result<Device> {
-        if self.device == "cpu" {
-            return Ok(Device::Cpu);
-        }
-        let Some(index) = self.device.strip_prefix("cuda:").and_then(|i| i.parse::<usize>().ok()) else {
-            return Err(Error::Option {
-                message: format!("unknown device \"{}\"", self.device),
-                help: "devices are cpu, cuda:0, cuda:1, ...".into(),
-            });
-        };
-        Device::new_cuda(index).map_err(|e| Error::Device {
-            device: self.device.clone(),
-            cause: match candle_core::utils::cuda_is_available() {
-                false => "this binary was built without the feature cuda".into(),
-                true => e.to_string(),
-            },
-        })
+        device(&self.device)
     }
 
     /// The options that differ from the defaults, by name.
@@ -237,10 +222,44 @@ impl DeviceArgs {
     }
 
     pub fn dtype(&self) -> DType {
-        match self.dtype {
+        self.dtype.into()
+    }
+}
+
+impl From<DTypeArg> for DType {
+    fn from(dtype: DTypeArg) -> DType {
+        match dtype {
             DTypeArg::F32 => DType::F32,
             DTypeArg::F64 => DType::F64,
             DTypeArg::Bf16 => DType::BF16,
         }
     }
+}
+
+/// A precision by the name that `--dtype` takes.
+pub fn dtype(name: &str) -> Option<DType> {
+    DTypeArg::from_str(name, false).ok().map(DType::from)
+}
+
+/// A device by name, checked to be there.
+///
+/// # Errors
+/// [`Error::Device`] where it is not present or not compiled in; [`Error::Option`] for a name that is none.
+pub fn device(name: &str) -> Result<Device> {
+    if name == "cpu" {
+        return Ok(Device::Cpu);
+    }
+    let Some(index) = name.strip_prefix("cuda:").and_then(|i| i.parse::<usize>().ok()) else {
+        return Err(Error::Option {
+            message: format!("unknown device \"{name}\""),
+            help: "devices are cpu, cuda:0, cuda:1, ...".into(),
+        });
+    };
+    Device::new_cuda(index).map_err(|e| Error::Device {
+        device: name.into(),
+        cause: match candle_core::utils::cuda_is_available() {
+            false => "this binary was built without the feature cuda".into(),
+            true => e.to_string(),
+        },
+    })
 }

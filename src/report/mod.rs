@@ -3,6 +3,8 @@
 //! [`run`] judges the items of a plan and writes [`Journal`]; [`Records`] are what a page is made from. Knows nothing of
 //! the command line.
 
+mod advice;
+mod baseline;
 mod chain;
 mod check;
 mod curves;
@@ -18,6 +20,8 @@ mod summary;
 mod view;
 pub mod words;
 
+pub use advice::{Candidate, Fitness, advice};
+pub use baseline::{Baseline, How, Moved};
 pub use check::{Checked, check};
 pub use curves::{BAND, Curve, Curves, Point, band};
 pub use environment::Environment;
