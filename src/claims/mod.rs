@@ -7,6 +7,7 @@ mod battery;
 pub mod init;
 mod prediction;
 
+pub use prediction::AGREES as PREDICTION_AGREES;
 pub use battery::{Battery, families, share};
 
 use candle_core::{DType, Device};

@@ -9,7 +9,8 @@ use crate::verify::{
     WIDEST_MARGIN, verify_together,
 };
 
-const AGREES: &str = "prediction.figures.agree";
+/// The claim's id.
+pub const AGREES: &str = "prediction.figures.agree";
 
 pub fn claims() -> Vec<Claim> {
     vec![Claim {

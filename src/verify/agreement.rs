@@ -78,6 +78,19 @@ impl Family {
         }
     }
 
+    /// The family of a figure by its name, as [`Layout::name`] has it.
+    pub fn named(figure: &str) -> Family {
+        let score = [".w_q", ".w_k", ".q_norm", ".k_norm"].iter().any(|name| figure.contains(name));
+        match figure.rsplit_once(' ') {
+            Some((_, "second_moment")) => Family::SecondMoment,
+            Some((_, "overlap")) => Family::Overlap,
+            // The name of a site has spaces, the path of a parameter has none.
+            Some((place, _)) if place.contains(' ') => Family::Gradient,
+            _ if score => Family::ScoreGradient,
+            _ => Family::WeightGradient,
+        }
+    }
+
     pub fn word(self) -> &'static str {
         match self {
             Family::SecondMoment => "second moment",
@@ -166,21 +179,21 @@ pub fn checks(predicted: &Profile, measured: &Profile, level: f64) -> Vec<Check>
         let family = Family::of(layout, figure);
         let scale = if family == Family::Overlap || p == 0.0 { 1.0 } else { p.abs() };
         let chance = if se == 0.0 { 0.0 } else { quantile * se };
-        let rounding = rounding(measured, figure, p);
+        let rounding = rounding(measured, figure, p, f64::from(f32::EPSILON));
         let reach = chance + rounding;
         Some(Check { figure, family, predicted: p, law, measured: m, se, reach, rounding, scale })
     };
     (0..layout.figures.len()).filter_map(check).collect()
 }
 
-/// How far rounding in f32 can move a figure: n u of itself, n the roundings on a path through the network; and where a
+/// How far rounding by u = `roundoff` can move a figure: n u of itself, n the roundings on a path through the network; and where a
 /// parameter's gradient is zero by cancellation (softmax does not see a bias of the keys), (n u)^2 of the largest squared
 /// gradient of its call. A call that the loss does not depend on has gradients that are exactly zero.
-fn rounding(measured: &Profile, figure: usize, predicted: f64) -> f64 {
+pub fn rounding(measured: &Profile, figure: usize, predicted: f64, roundoff: f64) -> f64 {
     let layout = &measured.layout;
     let shape = layout.shape;
     let roundings = (shape.blocks * (2 * shape.width + shape.ffn_width + shape.tokens)) as f64;
-    let relative = roundings * f64::from(f32::EPSILON);
+    let relative = roundings * roundoff;
     let cancelled = match layout.figures[figure].0 {
         Place::Parameter(p) => {
             let first = figure - layout.parameters[p].order;

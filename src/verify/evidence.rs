@@ -77,9 +77,11 @@ pub struct Evidence {
     /// What it is, with its place: `x block 8 second moment`.
     pub figure: String,
     /// The value the claim states, where it states one.
+    #[serde(with = "wire::stated")]
     pub stated: Option<f64>,
     /// The values with which the claim stands.
     pub accepted: Interval,
+    #[serde(with = "wire::number")]
     pub found: f64,
     /// Where the truth lies, wrong with probability `alpha` at most.
     pub interval: Interval,
@@ -91,6 +93,7 @@ pub struct Evidence {
     /// Independent draws: seeds, or degrees of freedom for a pivot; 0 where chance has no part.
     pub sample: u64,
     /// What the interval was computed from, as [`Method`] says.
+    #[serde(with = "wire::numbers")]
     pub raw: Vec<f64>,
 }
 
@@ -199,23 +202,97 @@ impl Finding {
     }
 }
 
-/// Numbers as JSON can hold them: an infinite end is null, so that a record reads back as it was written.
+/// Numbers as JSON can hold them, so that a record reads back as it was written: what is not finite is a word.
 mod wire {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     use super::Interval;
 
+    #[derive(Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Number {
+        Finite(f64),
+        Other(Word),
+    }
+
+    #[derive(Serialize, Deserialize)]
+    enum Word {
+        #[serde(rename = "inf")]
+        Infinity,
+        #[serde(rename = "-inf")]
+        MinusInfinity,
+        #[serde(rename = "nan")]
+        NotANumber,
+    }
+
+    impl From<f64> for Number {
+        fn from(value: f64) -> Self {
+            match value {
+                _ if value.is_finite() => Number::Finite(value),
+                f64::INFINITY => Number::Other(Word::Infinity),
+                f64::NEG_INFINITY => Number::Other(Word::MinusInfinity),
+                _ => Number::Other(Word::NotANumber),
+            }
+        }
+    }
+
+    impl From<Number> for f64 {
+        fn from(number: Number) -> Self {
+            match number {
+                Number::Finite(value) => value,
+                Number::Other(Word::Infinity) => f64::INFINITY,
+                Number::Other(Word::MinusInfinity) => f64::NEG_INFINITY,
+                Number::Other(Word::NotANumber) => f64::NAN,
+            }
+        }
+    }
+
+    pub mod number {
+        use super::*;
+
+        pub fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+            Number::from(*value).serialize(serializer)
+        }
+
+        pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+            Number::deserialize(deserializer).map(f64::from)
+        }
+    }
+
+    pub mod stated {
+        use super::*;
+
+        pub fn serialize<S: Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+            value.map(Number::from).serialize(serializer)
+        }
+
+        pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+            Ok(Option::<Number>::deserialize(deserializer)?.map(f64::from))
+        }
+    }
+
+    pub mod numbers {
+        use super::*;
+
+        pub fn serialize<S: Serializer>(values: &[f64], serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.collect_seq(values.iter().map(|value| Number::from(*value)))
+        }
+
+        pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<f64>, D::Error> {
+            Ok(Vec::<Number>::deserialize(deserializer)?.into_iter().map(f64::from).collect())
+        }
+    }
+
     impl Serialize for Interval {
         fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-            let end = |value: f64| value.is_finite().then_some(value);
-            (end(self.from), end(self.to)).serialize(serializer)
+            (Number::from(self.from), Number::from(self.to)).serialize(serializer)
         }
     }
 
     impl<'de> Deserialize<'de> for Interval {
         fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            let (from, to): (Option<f64>, Option<f64>) = Deserialize::deserialize(deserializer)?;
-            Ok(Interval { from: from.unwrap_or(f64::NEG_INFINITY), to: to.unwrap_or(f64::INFINITY) })
+            let (from, to): (Number, Number) = Deserialize::deserialize(deserializer)?;
+            Ok(Interval { from: from.into(), to: to.into() })
         }
     }
 }

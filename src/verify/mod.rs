@@ -11,7 +11,7 @@ mod shapes;
 mod tails;
 mod variant;
 
-pub use agreement::{Agreement, Check, FIRST_LEVEL, Family, SECOND_LEVEL, Verdict, WIDEST_MARGIN, agreement, checks};
+pub use agreement::{Agreement, Check, FIRST_LEVEL, Family, SECOND_LEVEL, Verdict, WIDEST_MARGIN, agreement, checks, rounding};
 pub use estimate::{GROUP_LEVEL, GROUP_SEEDS};
 pub use evidence::{Evidence, Finding, Interval, Method};
 pub use parity::{Parity, TensorParity, parity};
