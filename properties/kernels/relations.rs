@@ -8,6 +8,18 @@ use super::judge::Subject;
 /// `Ok`, or what is violated.
 pub type Holds = Result<(), String>;
 
+/// Every relation by name.
+pub fn all<S: Kind>(subject: &dyn Subject<S>) -> Vec<(&'static str, Holds)> {
+    vec![
+        ("scale", scale(subject)),
+        ("sign", sign(subject)),
+        ("dyadic", dyadic(subject)),
+        ("isolation", isolation(subject)),
+        ("permutation", permutation(subject)),
+        ("constant", constant(subject)),
+    ]
+}
+
 fn same<S: Kind>(one: &[S], other: &[S], what: &str) -> Holds {
     match one.iter().zip(other).position(|(a, b)| a != b) {
         None if one.len() == other.len() => Ok(()),

@@ -1,6 +1,6 @@
 //! All claims, and the plan of a run.
 
-use crate::claims::{About, Claim, Item, Lab, brief, equivalence, prediction};
+use crate::claims::{About, Claim, Item, Lab, brief, equivalence, init, prediction};
 use crate::error::{Error, Result, nearest};
 use crate::verify::budget::{self, Pool};
 
@@ -10,6 +10,7 @@ pub fn families() -> Vec<(&'static str, &'static str, Vec<Claim>)> {
         ("prediction", "what the closed form says is what networks do", prediction::claims()),
         ("equivalence", "placements that are one, for any weights", equivalence::claims()),
         ("brief", "what four public texts on pre-norm and post-norm say, statement by statement", brief::claims()),
+        ("init", "what initialization is said to be", init::claims()),
     ]
 }
 

@@ -8,6 +8,7 @@ pub mod brief;
 mod equivalence;
 mod exact;
 pub mod experiment;
+pub mod init;
 mod prediction;
 mod subjects;
 

@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand, which do not know each other.
 
+mod baseline;
 mod compare;
 mod explain;
 mod list;
@@ -8,6 +9,7 @@ mod new;
 mod output;
 mod parity;
 mod predict;
+mod regress;
 mod report;
 mod request;
 mod sample;
@@ -55,6 +57,10 @@ enum Command {
     Selftest(selftest::Args),
     /// Render a report again from its records, or check them.
     Report(report::Args),
+    /// Write a variant's figures into a small file to be committed.
+    Baseline(baseline::Args),
+    /// Say whether a variant's figures are still those of its baseline, and name the first site that moved.
+    Regress(regress::Args),
     /// The predictions of two or more placements side by side.
     Compare(compare::Args),
     /// Write a placement's file to edit.
@@ -139,6 +145,8 @@ fn dispatch(command: Command, registry: &Registry) -> Result<Outcome> {
         Command::Parity(args) => parity::run(&args, registry),
         Command::Selftest(args) => selftest::run(&args, registry),
         Command::Report(args) => report::run(&args),
+        Command::Baseline(args) => baseline::run(&args, registry),
+        Command::Regress(args) => regress::run(&args, registry),
         Command::Compare(args) => compare::run(&args, registry),
         Command::New(args) => new::run(&args, registry),
         Command::Completions { shell } => {

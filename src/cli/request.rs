@@ -221,7 +221,13 @@ impl DeviceArgs {
     }
 
     pub fn dtype(&self) -> DType {
-        match self.dtype {
+        self.dtype.into()
+    }
+}
+
+impl From<DTypeArg> for DType {
+    fn from(dtype: DTypeArg) -> DType {
+        match dtype {
             DTypeArg::F32 => DType::F32,
             DTypeArg::F64 => DType::F64,
             DTypeArg::Bf16 => DType::BF16,
@@ -229,7 +235,12 @@ impl DeviceArgs {
     }
 }
 
-/// A device by name.
+/// A precision by the name that `--dtype` takes.
+pub fn dtype(name: &str) -> Option<DType> {
+    DTypeArg::from_str(name, false).ok().map(DType::from)
+}
+
+/// A device by name, checked to be there.
 ///
 /// # Errors
 /// [`Error::Device`] where it is not present or not compiled in; [`Error::Option`] for a name that is none.

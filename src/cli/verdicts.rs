@@ -32,6 +32,9 @@ pub fn text(records: &Records) -> String {
             text += &format!("  {}: {}\n", claim.stated.id, claim.stated.statement);
         }
     }
+    if !records.complete {
+        text += "\nthe run did not come to its end; the same command goes on with it\n";
+    }
     for key in records.missing() {
         text += &format!("\nnot run: {key}");
     }

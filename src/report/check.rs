@@ -53,6 +53,9 @@ pub fn check(records: &Records) -> Checked {
             ));
         }
     }
+    if !records.complete {
+        checked.differences.push("the records have no last line: the run did not come to its end".into());
+    }
     checked
 }
 

@@ -29,6 +29,8 @@ pub struct Records {
     pub header: Header,
     /// By the item's key.
     pub outcomes: BTreeMap<String, Outcome>,
+    /// Whether the run came to its end: nothing is missing, the last line neither.
+    pub complete: bool,
 }
 
 /// A file of records that is being written.
@@ -39,7 +41,6 @@ pub struct Journal {
     /// Bytes up to the last closed item.
     length: u64,
     entries: usize,
-    complete: bool,
 }
 
 /// What was read of a file.
@@ -49,7 +50,6 @@ struct Contents {
     /// Bytes up to the last closed item.
     length: u64,
     entries: usize,
-    complete: bool,
 }
 
 impl Journal {
@@ -75,9 +75,8 @@ impl Journal {
             }
             Err(TryLockError::Error(e)) => return Err(file_error(&path, &e, WRITABLE)),
         }
-        let found = contents(&path, &mut file)?;
-        let Contents { records, chain, length, entries, complete } = found;
-        let mut journal = Journal { file, path, chain, length, entries, complete };
+        let Contents { records, chain, length, entries } = contents(&path, &mut file)?;
+        let mut journal = Journal { file, path, chain, length, entries };
         journal.cut()?;
         let records = match records {
             Some(records) => match header.difference(&records.header) {
@@ -117,11 +116,10 @@ impl Journal {
 
     /// Writes the last line, once every item is done.
     pub fn finish(&mut self, records: &Records) -> Result<()> {
-        if !self.complete && records.missing().next().is_none() {
-            self.write(&[Record::Footer { items: records.header.items.len(), entries: self.entries }])?;
-            self.complete = true;
+        match records.complete {
+            true => Ok(()),
+            false => self.write(&[Record::Footer { items: records.header.items.len(), entries: self.entries }]),
         }
-        Ok(())
     }
 
     /// One write, then to the disk; after a failure the file is as before.
@@ -161,7 +159,7 @@ impl Journal {
 impl Records {
     /// Those of a run that has judged nothing yet.
     pub fn new(header: Header) -> Records {
-        Records { header, outcomes: BTreeMap::new() }
+        Records { header, outcomes: BTreeMap::new(), complete: false }
     }
 
     /// The records of a folder.
@@ -195,7 +193,7 @@ fn contents(path: &Path, file: &mut File) -> Result<Contents> {
         cause: format!("line {number} {what}"),
         help: "these records cannot be trusted; start again in another folder".into(),
     };
-    let mut found = Contents { records: None, chain: Chain::default(), length: 0, entries: 0, complete: false };
+    let mut found = Contents { records: None, chain: Chain::default(), length: 0, entries: 0 };
     let mut chain = Chain::default();
     let mut open: Vec<Entry> = Vec::new();
     let mut at = 0;
@@ -206,26 +204,26 @@ fn contents(path: &Path, file: &mut File) -> Result<Contents> {
         let record = serde_json::from_str(&object).map_err(|e| damaged(number, &format!("cannot be read: {e}")))?;
         let misplaced = || damaged(number, "stands where it cannot");
         match (record, &mut found.records) {
+            (_, Some(records)) if records.complete => return Err(misplaced()),
             (Record::Header(header), none @ None) => {
                 *none = Some(Records::new(*header));
             }
-            (Record::Result(entry), Some(_)) if !found.complete => {
+            (Record::Result(entry), Some(_)) => {
                 open.push(*entry);
                 continue;
             }
-            (Record::Done { item, entries }, Some(records)) if entries == open.len() && !found.complete => {
+            (Record::Done { item, entries }, Some(records)) if entries == open.len() => {
                 found.entries += entries;
                 records.outcomes.insert(item, Outcome::Done(std::mem::take(&mut open)));
             }
-            (Record::Failed { item, message }, Some(records)) if open.is_empty() && !found.complete => {
+            (Record::Failed { item, message }, Some(records)) if open.is_empty() => {
                 records.outcomes.insert(item, Outcome::Failed(message));
             }
             (Record::Footer { items, entries }, Some(records))
                 if (items, entries) == (records.header.items.len(), found.entries)
-                    && !found.complete
                     && records.missing().next().is_none() =>
             {
-                found.complete = true;
+                records.complete = true;
             }
             _ => return Err(misplaced()),
         }

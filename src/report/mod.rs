@@ -3,6 +3,8 @@
 //! [`run`] judges the items of a plan and writes [`Journal`]; [`Records`] are what a page is made from. Knows nothing of
 //! the command line.
 
+mod advice;
+mod baseline;
 mod chain;
 mod check;
 mod curves;
@@ -10,6 +12,7 @@ mod environment;
 mod journal;
 mod limits;
 mod page;
+mod plot;
 mod record;
 mod run;
 mod sheet;
@@ -17,12 +20,14 @@ mod summary;
 mod view;
 pub mod words;
 
+pub use advice::{Candidate, Fitness, advice};
+pub use baseline::{Baseline, How, Moved};
 pub use check::{Checked, check};
 pub use curves::{BAND, Curve, Curves, Point, band};
 pub use environment::Environment;
 pub use journal::{FILE, Journal, Outcome, Records};
 pub use limits::Limit;
-pub use page::{junit, markdown, write, write_file};
+pub use page::{html, junit, markdown, write, write_file};
 pub use record::{Entry, FamilyOfClaims, Header, Judged, Stated};
 pub use run::{Work, curves_of, run};
 pub use summary::{Cell, ClaimResult, Counts, Standing, Summary};

@@ -6,9 +6,12 @@ use std::path::Path;
 use minijinja::{Environment, UndefinedBehavior, context};
 
 use crate::error::{Error, Result};
+use crate::report::curves::{BAND, LEVEL};
 use crate::report::journal::Records;
-use crate::report::sheet::Sheet;
+use crate::report::sheet::{Claim, Sheet, placements};
 use crate::report::summary::Summary;
+
+const STYLE: &str = include_str!("templates/style.css");
 
 /// Writes every file of a report into its folder.
 ///
@@ -17,8 +20,19 @@ use crate::report::summary::Summary;
 pub fn write(folder: &Path, records: &Records) -> Result<()> {
     let json = serde_json::to_string_pretty(&super::json(records)).unwrap_or_default();
     write_file(&folder.join("report.json"), &json)?;
+    write_file(&folder.join("report.schema.json"), include_str!("templates/report.schema.json"))?;
+    write_file(&folder.join("index.html"), &html(records)?)?;
     write_file(&folder.join("report.md"), &markdown(records)?)?;
     write_file(&folder.join("junit.xml"), &junit(records)?)
+}
+
+/// The report as one page that needs nothing else.
+pub fn html(records: &Records) -> Result<String> {
+    let summary = Summary::of(records);
+    let sheet = Sheet::of(records, &summary);
+    let placements = placements(records, &sheet)?;
+    let brief: Vec<&Claim> = sheet.claims.iter().filter(|claim| claim.family == "brief").collect();
+    rendered("report.html", context! { sheet, placements, brief, style => STYLE, band => 100.0 * BAND, level => LEVEL })
 }
 
 /// The report for a pull request.
@@ -34,15 +48,18 @@ pub fn junit(records: &Records) -> Result<String> {
 }
 
 fn render(name: &str, records: &Records) -> Result<String> {
+    let summary = Summary::of(records);
+    rendered(name, context! { sheet => Sheet::of(records, &summary) })
+}
+
+fn rendered(name: &str, context: minijinja::Value) -> Result<String> {
     let defect = |error: minijinja::Error| Error::Refused {
         subject: format!("the report's template {name}"),
         reason: format!("{error:#}"),
         help: "this is a defect of normative".into(),
     };
-    let summary = Summary::of(records);
-    let sheet = Sheet::of(records, &summary);
     let templates = templates().map_err(defect)?;
-    templates.get_template(name).and_then(|page| page.render(context! { sheet })).map_err(defect)
+    templates.get_template(name).and_then(|page| page.render(context)).map_err(defect)
 }
 
 fn templates() -> std::result::Result<Environment<'static>, minijinja::Error> {
@@ -50,6 +67,7 @@ fn templates() -> std::result::Result<Environment<'static>, minijinja::Error> {
     all.set_undefined_behavior(UndefinedBehavior::Strict);
     all.set_trim_blocks(true);
     all.set_lstrip_blocks(true);
+    all.add_template("report.html", include_str!("templates/report.html"))?;
     all.add_template("report.md", include_str!("templates/report.md"))?;
     all.add_template("junit.xml", include_str!("templates/junit.xml"))?;
     Ok(all)

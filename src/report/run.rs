@@ -86,8 +86,9 @@ pub fn run(
         Ok(())
     });
     written?;
-    if let Some(journal) = journal {
-        journal.finish(records)?;
+    if records.missing().next().is_none() {
+        journal.map_or(Ok(()), |journal| journal.finish(records))?;
+        records.complete = true;
     }
     first.map_or(Ok(()), Err)
 }

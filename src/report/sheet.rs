@@ -2,7 +2,11 @@
 
 use serde::Serialize;
 
+use crate::error::Result;
+use crate::report::curves::Curves;
 use crate::report::journal::{Outcome, Records};
+use crate::report::limits::Limit;
+use crate::report::plot;
 use crate::report::record::Header;
 use crate::report::summary::{Cell, ClaimResult, Counts, Standing, Summary};
 use crate::report::words;
@@ -71,8 +75,31 @@ pub struct Claim<'a> {
     pub found: Vec<Found>,
     /// The finding that shows it best: against what is known, else refuted, else the first.
     pub best: Option<usize>,
-    /// Whether it is a statement of the client's brief.
-    pub brief: bool,
+}
+
+/// A placement with what is drawn of it.
+#[derive(Serialize)]
+pub struct Placement<'a> {
+    pub anchor: String,
+    pub spec: &'a str,
+    pub title: &'a str,
+    pub source: Option<&'a str>,
+    pub shape: String,
+    pub normalizer: &'a str,
+    pub setting: &'a str,
+    pub curves: Option<&'a Curves>,
+    pub pictures: Vec<Picture>,
+    pub limits: Vec<String>,
+    /// Positions in [`Sheet::claims`] and in the claim's findings.
+    pub findings: Vec<(usize, usize)>,
+}
+
+/// A picture, its name, and what it shows in a sentence.
+#[derive(Serialize)]
+pub struct Picture {
+    pub name: String,
+    pub words: String,
+    pub svg: String,
 }
 
 /// A finding.
@@ -158,6 +185,50 @@ impl<'a> Sheet<'a> {
     }
 }
 
+/// The placements of a run with their pictures, for the page.
+///
+/// # Errors
+/// A picture that cannot be drawn, which is a defect.
+pub fn placements<'a>(records: &'a Records, sheet: &Sheet) -> Result<Vec<Placement<'a>>> {
+    let one = |(index, judged): (usize, &'a crate::report::Judged)| {
+        let curves = records.curves().find(|curves| curves.spec == judged.spec);
+        let pictures = curves.map(plot::pictures).transpose()?.unwrap_or_default();
+        let here = |found: &Found| found.placement.as_deref() == Some(&judged.spec);
+        let of = |(c, claim): (usize, &Claim)| {
+            let found = claim.found.iter().enumerate().filter(|(_, found)| here(found));
+            found.map(|(f, _)| (c, f)).collect::<Vec<_>>()
+        };
+        Ok(Placement {
+            anchor: format!("placement-{}", index + 1),
+            spec: &judged.spec,
+            title: judged.title.as_deref().unwrap_or(&judged.name),
+            source: judged.source.as_deref(),
+            shape: words::shape(&judged.shape),
+            normalizer: &judged.normalizer,
+            setting: &judged.setting,
+            curves,
+            pictures: pictures.into_iter().map(|p| Picture { name: p.name, words: p.words, svg: p.svg }).collect(),
+            limits: curves.map_or_else(Vec::new, |curves| curves.limits.iter().map(limit).collect()),
+            findings: sheet.claims.iter().enumerate().flat_map(of).collect(),
+        })
+    };
+    records.header.subjects.iter().enumerate().map(one).collect()
+}
+
+/// `f16: values overflow from 31 blocks, gradients fit at 512`.
+fn limit(limit: &Limit) -> String {
+    let of = |what: &str, breaks: &str, blocks: Option<usize>| match blocks {
+        Some(blocks) => format!("{what} {breaks} from {blocks} blocks"),
+        None => format!("{what} fit up to {} blocks", limit.up_to),
+    };
+    format!(
+        "{}: {}; {}",
+        limit.format,
+        of("values", "overflow", limit.values),
+        of("gradients", "span more than its range", limit.gradients)
+    )
+}
+
 /// Whether CI systems show a finding as skipped, where it is as expected.
 fn is_skipped(verdict: Verdict) -> bool {
     matches!(verdict, Verdict::NotApplicable | Verdict::Undecided)
@@ -208,7 +279,6 @@ fn claim<'a>(result: &'a ClaimResult<'a>) -> Claim<'a> {
         counts,
         found: all,
         best,
-        brief: result.family() == "brief",
     }
 }
 

@@ -12,8 +12,9 @@ use crate::verify::tails::student_quantile;
 /// Two-sided level at which a figure leaves its band at the first stage, on the first seeds.
 pub const FIRST_LEVEL: f64 = 1e-3;
 
-/// Two-sided level of the second stage, on fresh seeds: both together 1e-9 a figure.
-pub const SECOND_LEVEL: f64 = 1e-6;
+/// Two-sided level of the second stage, on fresh seeds. Both together 5e-16 a figure, since both must miss on the same side:
+/// the two hundred thousand figures of a run over the zoo spend a tenth of its budget.
+pub const SECOND_LEVEL: f64 = 1e-12;
 
 /// The widest relative margin that still says something, a factor of two. A figure beyond it is unresolved, and a network
 /// with a whole family of such figures undecided.
@@ -178,21 +179,21 @@ pub fn checks(predicted: &Profile, measured: &Profile, level: f64) -> Vec<Check>
         let family = Family::of(layout, figure);
         let scale = if family == Family::Overlap || p == 0.0 { 1.0 } else { p.abs() };
         let chance = if se == 0.0 { 0.0 } else { quantile * se };
-        let rounding = rounding(measured, figure, p);
+        let rounding = rounding(measured, figure, p, f64::from(f32::EPSILON));
         let reach = chance + rounding;
         Some(Check { figure, family, predicted: p, law, measured: m, se, reach, rounding, scale })
     };
     (0..layout.figures.len()).filter_map(check).collect()
 }
 
-/// How far rounding in f32 can move a figure: n u of itself, n the roundings on a path through the network; and where a
+/// How far rounding by u = `roundoff` can move a figure: n u of itself, n the roundings on a path through the network; and where a
 /// parameter's gradient is zero by cancellation (softmax does not see a bias of the keys), (n u)^2 of the largest squared
 /// gradient of its call. A call that the loss does not depend on has gradients that are exactly zero.
-fn rounding(measured: &Profile, figure: usize, predicted: f64) -> f64 {
+pub fn rounding(measured: &Profile, figure: usize, predicted: f64, roundoff: f64) -> f64 {
     let layout = &measured.layout;
     let shape = layout.shape;
     let roundings = (shape.blocks * (2 * shape.width + shape.ffn_width + shape.tokens)) as f64;
-    let relative = roundings * f64::from(f32::EPSILON);
+    let relative = roundings * roundoff;
     let cancelled = match layout.figures[figure].0 {
         Place::Parameter(p) => {
             let first = figure - layout.parameters[p].order;

@@ -6,18 +6,21 @@ mod estimate;
 mod evidence;
 mod parity;
 mod pivots;
+mod places;
 mod rounding;
 pub mod selftest;
 mod shapes;
 mod tails;
 mod variant;
 
-pub use agreement::{Agreement, Check, FIRST_LEVEL, Family, SECOND_LEVEL, Verdict, WIDEST_MARGIN, agreement, checks};
+pub use agreement::{
+    Agreement, Check, FIRST_LEVEL, Family, SECOND_LEVEL, Verdict, WIDEST_MARGIN, agreement, checks, rounding,
+};
 pub use estimate::{GROUP_LEVEL, GROUP_SEEDS};
 pub use evidence::{Evidence, Finding, Interval, Method};
 pub use parity::{Parity, TensorParity, parity};
 pub use pivots::{Observed, Pivot, Use, pivots};
-pub use selftest::{Part, Probe};
+pub use selftest::{Part, Probe, entries, places, resolved_margin};
 pub use shapes::generated_shapes;
 pub use tails::{chi_square, chi_square_quantiles, clopper_pearson, student_quantile};
 pub use variant::{Trial, Variant, variant, verify_together};

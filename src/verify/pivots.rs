@@ -23,14 +23,26 @@ use crate::sample::{Attended, attended};
 /// A direction that is narrower than this part of its token carries more rounding than chance, and is dropped.
 const NARROWEST: f64 = 1e-6;
 
-/// Which of a matrix's two uses.
+/// How a matrix was looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Use {
+    /// Entry by entry.
+    Entries,
     Forward,
     Backward,
 }
 
-/// One matrix in one use: `statistic` is chi-square with `degrees` degrees of freedom if the matrix has the law that the
+impl Use {
+    pub fn word(self) -> &'static str {
+        match self {
+            Use::Entries => "entries",
+            Use::Forward => "forward",
+            Use::Backward => "backward",
+        }
+    }
+}
+
+/// One matrix in one use, of one seed or the sum over several: `statistic` is chi-square with `degrees` degrees of freedom if the matrix has the law that the
 /// specification gives it and read what the equations say.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pivot {

@@ -94,13 +94,35 @@ fn fraction(a: f64, x: f64) -> f64 {
 
 /// The values that chi-square stays above, and below, except with probability `tail` each.
 pub fn chi_square_quantiles(degrees: f64, tail: f64) -> (f64, f64) {
-    let spread = (2.0 * degrees).sqrt();
-    let below = bisect(0.0, degrees, |x| chi_square(degrees, x).0 < tail);
-    let mut far = degrees + spread;
-    while chi_square(degrees, far).1 > tail {
-        far = degrees + 2.0 * (far - degrees);
+    (quantile(degrees, tail, false), quantile(degrees, tail, true))
+}
+
+/// Where the upper or lower tail is `tail`: Newton's method on its logarithm, kept between bounds that are known.
+fn quantile(degrees: f64, tail: f64, upper: bool) -> f64 {
+    let of = |x: f64| if upper { chi_square(degrees, x).1 } else { chi_square(degrees, x).0 };
+    let (mut from, mut to) = (0.0, f64::INFINITY);
+    let mut x = degrees;
+    for _ in 0..200 {
+        let found = of(x);
+        // The upper tail falls with x, the lower one rises.
+        match (found > tail) == upper {
+            true => from = x,
+            false => to = x,
+        }
+        let slope = poisson(degrees / 2.0, x / 2.0) * degrees / (2.0 * x) / found;
+        let step = (found / tail).ln() / if upper { slope } else { -slope };
+        let newton = x + step;
+        let next = match newton > from && newton < to {
+            true => newton,
+            false if to.is_finite() => 0.5 * (from + to),
+            false => 2.0 * x,
+        };
+        if (next - x).abs() <= f64::EPSILON * x || next == from || next == to {
+            return next;
+        }
+        x = next;
     }
-    (below, bisect(degrees, far, |x| chi_square(degrees, x).1 > tail))
+    x
 }
 
 /// The value that |T| stays below except with probability `alpha`, T Student's with `degrees` degrees of freedom.

@@ -1,0 +1,173 @@
+//! Figures over depth as inline SVG: predicted line, sampled band, measured points with intervals.
+//!
+//! Colours are those of a light page; the page's style sheet finds them by value and changes them for a dark one.
+
+use plotters::coord::ranged1d::{AsRangedCoord, Ranged, ValueFormatter};
+use plotters::prelude::*;
+
+use crate::error::{Error, Result};
+use crate::profile::Quantity;
+use crate::report::curves::{Curve, Curves};
+use crate::report::words::digits;
+
+const SIZE: (u32, u32) = (380, 230);
+const TEXT: RGBColor = RGBColor(0x20, 0x20, 0x21);
+const GRID: RGBColor = RGBColor(0xdd, 0xdd, 0xde);
+const BAND: RGBColor = RGBColor(0xb5, 0xd3, 0xee);
+const MEASURED: RGBColor = RGBColor(0x9a, 0x4a, 0x0a);
+/// Lines of predictions; the first where there is one.
+const LINES: [RGBColor; 6] = [
+    RGBColor(0x0b, 0x5f, 0xa5),
+    RGBColor(0x6a, 0x3d, 0x9a),
+    RGBColor(0x00, 0x70, 0x60),
+    RGBColor(0xa0, 0x2c, 0x5d),
+    RGBColor(0x5a, 0x5a, 0x00),
+    RGBColor(0x44, 0x44, 0x66),
+];
+
+/// The ratio of largest to smallest value from which a logarithmic axis helps.
+const LOGARITHMIC: f64 = 10.0;
+
+/// A picture with its name, and a sentence that says what it shows to those who do not see it.
+pub struct Picture {
+    pub name: String,
+    pub words: String,
+    pub svg: String,
+}
+
+/// The pictures of a placement: second moment, overlap and gradient of x, and the gradients of its matrices.
+pub fn pictures(curves: &Curves) -> Result<Vec<Picture>> {
+    let of = |quantity: Quantity| curves.curves.iter().filter(move |c| c.of == "x" && c.quantity == quantity);
+    let matrices: Vec<&Curve> = curves.curves.iter().filter(|curve| curve.of != "x").collect();
+    let mut panels = vec![
+        ("second moment of x", of(Quantity::SecondMoment).collect()),
+        ("overlap of tokens", of(Quantity::Overlap).collect()),
+        ("gradient at x", of(Quantity::Gradient).collect()),
+    ];
+    // Queries and keys live on another scale than values.
+    let (scores, values): (Vec<&Curve>, Vec<&Curve>) =
+        matrices.into_iter().partition(|c| ["w_q", "w_k"].contains(&c.of.as_str()));
+    panels.push(("gradients of the matrices", values));
+    panels.push(("gradients of queries and keys", scores));
+    panels.retain(|(_, curves): &(&str, Vec<&Curve>)| curves.iter().any(|curve| span(curve).is_some()));
+    panels.into_iter().map(|(name, curves)| picture(name, &curves)).collect()
+}
+
+fn picture(name: &str, curves: &[&Curve]) -> Result<Picture> {
+    let spans: Vec<(f64, f64)> = curves.iter().filter_map(|curve| span(curve)).collect();
+    let low = spans.iter().map(|span| span.0).fold(f64::INFINITY, f64::min);
+    let high = spans.iter().map(|span| span.1).fold(f64::NEG_INFINITY, f64::max);
+    let logarithmic = low > 0.0 && high / low > LOGARITHMIC;
+    let mut svg = String::new();
+    let drawn = match logarithmic {
+        true => draw(curves, (low / 1.2..high * 1.2).log_scale(), &mut svg),
+        false => {
+            // Figures that differ by rounding only are drawn flat.
+            let room = (0.08 * (high - low)).max(0.05 * high.abs()).max(f64::EPSILON);
+            draw(curves, low - room..high + room, &mut svg)
+        }
+    };
+    drawn.map_err(|reason| Error::Refused {
+        subject: format!("the picture of {name}"),
+        reason,
+        help: "this is a defect of normative".into(),
+    })?;
+    let ends = |curve: &&Curve| {
+        let of = if curves.len() > 1 { format!("{} ", curve.of) } else { String::new() };
+        let predicted: Vec<f64> = curve.points.iter().filter_map(|point| point.predicted).collect();
+        Some(format!("{of}from {} to {}", digits(*predicted.first()?), digits(*predicted.last()?)))
+    };
+    let words =
+        format!("{name} by block, predicted: {}", curves.iter().filter_map(ends).collect::<Vec<_>>().join(", "));
+    // The page sets the size; the picture keeps its proportions.
+    let size = format!("width=\"{}\" height=\"{}\" ", SIZE.0, SIZE.1);
+    let name = if logarithmic { format!("{name} (logarithmic)") } else { name.to_owned() };
+    Ok(Picture { name, words, svg: svg.replacen(&size, "", 1).replace('\n', "") })
+}
+
+/// Smallest and largest of all that a curve shows.
+fn span(curve: &Curve) -> Option<(f64, f64)> {
+    let of = |point: &crate::report::curves::Point| {
+        let sampled = point.sampled.into_iter().flatten();
+        point.predicted.into_iter().chain(sampled).chain(point.measured.into_iter().flatten()).collect::<Vec<_>>()
+    };
+    let finite: Vec<f64> = curve.points.iter().flat_map(of).filter(|value| value.is_finite()).collect();
+    let low = finite.iter().copied().min_by(f64::total_cmp)?;
+    Some((low, finite.iter().copied().max_by(f64::total_cmp)?))
+}
+
+/// Draws curves over the block's number.
+fn draw<Y>(curves: &[&Curve], y: Y, svg: &mut String) -> std::result::Result<(), String>
+where
+    Y: AsRangedCoord<Value = f64>,
+    Y::CoordDescType: Ranged<ValueType = f64> + ValueFormatter<f64>,
+{
+    let words = |error: &dyn std::fmt::Display| error.to_string();
+    let several = curves.len() > 1;
+    let blocks = curves.iter().flat_map(|curve| &curve.points).map(|point| point.block as f64);
+    let (first, last) = blocks.fold((f64::INFINITY, 0.0), |(a, b): (f64, f64), x| (a.min(x), b.max(x)));
+    let area = SVGBackend::with_string(svg, SIZE).into_drawing_area();
+    let mut chart = ChartBuilder::on(&area)
+        .margin(6)
+        .margin_right(if several { 40 } else { 12 })
+        .x_label_area_size(34)
+        .y_label_area_size(52)
+        .build_cartesian_2d(first - 0.2..last.max(first + 1.0) + 0.2, y)
+        .map_err(|e| words(&e))?;
+    chart
+        .configure_mesh()
+        .disable_x_mesh()
+        .light_line_style(TRANSPARENT)
+        .bold_line_style(GRID)
+        .axis_style(TEXT)
+        .label_style(("sans-serif", 12, &TEXT))
+        .x_labels(8)
+        .y_labels(5)
+        .x_desc("block")
+        .x_label_formatter(&|x| format!("{x:.0}"))
+        .y_label_formatter(&|y| short(*y))
+        .draw()
+        .map_err(|e| words(&e))?;
+    for (index, curve) in curves.iter().enumerate() {
+        let colour = LINES[index % LINES.len()];
+        let at = |value: fn(&crate::report::curves::Point) -> Option<f64>| {
+            let points = curve.points.iter().filter_map(move |p| Some((p.block as f64, value(p)?)));
+            points.filter(|(_, y)| y.is_finite()).collect::<Vec<_>>()
+        };
+        if !several {
+            let mut band = at(|point| Some(point.sampled?[0]));
+            band.extend(at(|point| Some(point.sampled?[1])).into_iter().rev());
+            chart.draw_series([Polygon::new(band, BAND.mix(0.6).filled())]).map_err(|e| words(&e))?;
+        }
+        let line = at(|point| point.predicted);
+        let end = line.last().copied();
+        chart.draw_series(LineSeries::new(line, colour.stroke_width(2))).map_err(|e| words(&e))?;
+        let points = curve.points.iter().filter_map(|p| Some((p.block as f64, p.measured?)));
+        let dots = if several { colour } else { MEASURED };
+        for (x, [mean, low, high]) in points {
+            chart
+                .draw_series([PathElement::new(vec![(x, low), (x, high)], dots.stroke_width(1))])
+                .map_err(|e| words(&e))?;
+            chart.draw_series([Circle::new((x, mean), 2, dots.filled())]).map_err(|e| words(&e))?;
+        }
+        if let (true, Some(end)) = (several, end) {
+            let label = EmptyElement::at(end)
+                + Text::new(curve.of.clone(), (8, -6), ("sans-serif", 12).into_font().color(&colour));
+            chart.draw_series([label]).map_err(|e| words(&e))?;
+        }
+    }
+    drop(chart);
+    area.present().map_err(|e| words(&e))
+}
+
+/// A number on an axis.
+fn short(value: f64) -> String {
+    match value.abs() {
+        0.0 => "0".into(),
+        a if (1e-2..1e4).contains(&a) => {
+            let text = format!("{value:.3}");
+            text.trim_end_matches('0').trim_end_matches('.').to_owned()
+        }
+        _ => format!("{value:.0e}"),
+    }
+}
