@@ -1,11 +1,9 @@
 //! Claims of the literature come out as they are known to, and each is flipped by a planted change.
 
-use std::collections::BTreeMap;
-
 use candle_core::{DType, Device};
-use normative::claims::{Battery, Claim, Lab, Subject, Tier};
+use normative::claims::{Battery, Claim, Experiments, Lab, Subject, Tier};
 use normative::op::Registry;
-use normative::verify::{Finding, Verdict};
+use normative::verify::Finding;
 
 /// A lab without subjects: built-ins come from the zoo.
 fn lab<'a>(registry: &'a Registry, subjects: &'a [Subject]) -> Lab<'a> {
@@ -18,6 +16,7 @@ fn lab<'a>(registry: &'a Registry, subjects: &'a [Subject]) -> Lab<'a> {
         seed: 0,
         seeds: 16,
         seeds_per_shape: 8,
+        experiments: Experiments::default(),
     }
 }
 
@@ -54,4 +53,29 @@ fn family(name: &str) {
 #[test]
 fn equivalences_hold() {
     family("equivalence");
+}
+
+#[test]
+fn normalizers_do_what_is_claimed() {
+    family("normalizer");
+}
+
+#[test]
+fn moments_are_what_is_claimed() {
+    family("moments");
+}
+
+#[test]
+fn gradients_are_what_is_claimed() {
+    family("gradients");
+}
+
+#[test]
+fn ranks_are_what_is_claimed() {
+    family("rank");
+}
+
+#[test]
+fn updates_are_what_is_claimed() {
+    family("update");
 }

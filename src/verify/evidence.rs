@@ -45,26 +45,30 @@ impl Interval {
     }
 }
 
-/// By what an interval was found; with `raw` it can be computed again.
+/// By what an interval was found; with `raw` it can be computed again, by [`Evidence::recomputed`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Method {
-    /// Arithmetic or a count: the interval is the number itself.
+    /// Arithmetic or a count: the interval is the number itself, or the two ends that `raw` gives.
     Exact,
     /// A largest error, beside a derived rounding bound; `raw` is that error.
     Rounding,
-    /// `raw = [statistic, degrees of freedom]`; the interval is `statistic/quantiles`.
+    /// `raw = [statistic, degrees of freedom]`; the interval of the factor is `statistic/quantiles`.
     ChiSquare,
-    /// `raw` is one value a seed; mean, Student's quantile.
+    /// `raw` is one value a seed; the hull of Student's intervals of groups of seeds.
     Student,
-    /// `raw = [mean, standard error, seeds]`; Student's quantile.
+    /// `raw = [mean, standard error, seeds, level, rounding]`; Student's quantile at that level, widened by what rounding can do.
     Summary,
+    /// `raw` is one positive value a seed; intervals of both parameters of the log-normal law.
+    LogNormal,
     /// `raw` is a value a seed, then the bound on their variance; Catoni's estimator.
     Catoni,
-    /// `raw` is the pairs x, y of a line's points; slope of least squares, Student's quantile.
+    /// `raw` is, line by line, the number of points and their pairs x, y; a least-squares slope each, then as `Student`.
     Slope,
-    /// `raw` is one value a seed within known limits; a betting or empirical-Bernstein sequence.
+    /// `raw = [from, to, values...]`, one a seed within these limits; an empirical-Bernstein sequence.
     Bounded,
+    /// `raw = [successes, trials]`; Clopper and Pearson's interval.
+    Binomial,
 }
 
 /// One figure of a verdict.
@@ -134,7 +138,7 @@ impl Evidence {
 
     /// The same with another interval found.
     pub fn found_in(self, from: f64, to: f64) -> Self {
-        Evidence { found: (from + to) / 2.0, interval: Interval::new(from, to), ..self }
+        Evidence { found: (from + to) / 2.0, interval: Interval::new(from, to), raw: vec![from, to], ..self }
     }
 
     /// The same with the value that the claim states.

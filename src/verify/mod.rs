@@ -1,13 +1,18 @@
 //! Judges agreement: of interpretations with each other, and of tensors with recorded ones.
 
 mod agreement;
+pub mod budget;
+mod estimate;
 mod evidence;
 mod parity;
 mod shapes;
+mod tails;
 mod variant;
 
 pub use agreement::{Agreement, Check, FIRST_LEVEL, Family, SECOND_LEVEL, Verdict, WIDEST_MARGIN, agreement, checks};
+pub use estimate::{GROUP_LEVEL, GROUP_SEEDS};
 pub use evidence::{Evidence, Finding, Interval, Method};
 pub use parity::{Parity, TensorParity, parity};
 pub use shapes::generated_shapes;
+pub use tails::{chi_square, chi_square_quantiles, clopper_pearson, student_quantile};
 pub use variant::{Trial, Variant, variant, verify_together};
