@@ -108,7 +108,12 @@ fn growth(lab: &Lab, subject: &Subject, alpha: f64) -> Result<Vec<Evidence>> {
     let ladder = [at(deepest / 4)?, at(deepest / 2)?, at(deepest)?];
     let ladders: Vec<[f64; 3]> = (0..ladder[0].len()).map(|i| [ladder[0][i], ladder[1][i], ladder[2][i]]).collect();
     let Some(class) = subject.placement.expect.growth else { return Ok(Vec::new()) };
-    Ok(Evidence::growth(format!("second moment behind blocks {}, {}, {deepest}", deepest / 4, deepest / 2), &ladders, class, alpha))
+    Ok(Evidence::growth(
+        format!("second moment behind blocks {}, {}, {deepest}", deepest / 4, deepest / 2),
+        &ladders,
+        class,
+        alpha,
+    ))
 }
 
 fn gradient_ratio(lab: &Lab, subject: &Subject, alpha: f64) -> Result<Vec<Evidence>> {
@@ -130,7 +135,8 @@ fn overlap(lab: &Lab, subject: &Subject, alpha: f64) -> Result<Vec<Evidence>> {
 fn stable(lab: &Lab, subject: &Subject, alpha: f64) -> Result<Vec<Evidence>> {
     let Some(blocks) = subject.placement.expect.stable_blocks else { return Ok(Vec::new()) };
     let largest = run_seeds(lab, &network(subject, blocks), 16, |_, run| {
-        let of = |t: &candle_core::Tensor| t.abs()?.flatten_all()?.max(D::Minus1)?.to_dtype(DType::F64)?.to_scalar::<f64>();
+        let of =
+            |t: &candle_core::Tensor| t.abs()?.flatten_all()?.max(D::Minus1)?.to_dtype(DType::F64)?.to_scalar::<f64>();
         let all = run.sites.iter().map(of).collect::<candle_core::Result<Vec<f64>>>()?;
         Ok(all.into_iter().fold(0.0, |m: f64, v| if v.is_nan() { f64::INFINITY } else { m.max(v) }).ln())
     })?;

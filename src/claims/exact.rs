@@ -162,13 +162,17 @@ impl Pass {
     /// (`x.block.1.step.2`, `grad.x.block.1.step.2`). What the loss does not depend on has no entries.
     pub fn results(&self) -> Result<Results> {
         let (exact, single) = (self.named(&self.run_in(DType::F64)?)?, self.named(&self.run_in(DType::F32)?)?);
-        let both = |((name, exact), (_, single)): ((String, Vec<f64>), (String, Vec<f64>))| (name, Both { exact, single });
+        let both =
+            |((name, exact), (_, single)): ((String, Vec<f64>), (String, Vec<f64>))| (name, Both { exact, single });
         Ok(Results { named: exact.into_iter().zip(single).map(both).collect(), roundings: self.roundings() })
     }
 
     fn named(&self, run: &Run) -> Result<Vec<(String, Vec<f64>)>> {
         let none = |t: Option<&Tensor>| t.map_or(Ok(Vec::new()), entries);
-        let mut all = vec![("output".to_owned(), entries(&run.output)), ("grad.input".into(), none(run.input_cotangent.as_ref()))];
+        let mut all = vec![
+            ("output".to_owned(), entries(&run.output)),
+            ("grad.input".into(), none(run.input_cotangent.as_ref())),
+        ];
         for point in Layout::new(&self.graph).parameters {
             let gradient = run.gradients[point.call].get(point.order).map(Gradient::tensor).transpose();
             all.push((format!("grad.{}", point.path), gradient.and_then(|g| none(g.as_ref()))));

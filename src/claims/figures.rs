@@ -16,6 +16,9 @@ use crate::verify::{Evidence, Interval};
 /// two growth laws over the depths tried.
 pub const TENTH: f64 = 0.1;
 
+/// Half of what separates the exponents 0, 1/2 and 1: the margin of a law that is told from its neighbours, no more.
+pub const QUARTER: f64 = 0.25;
+
 /// The width at which claims in the setting of Xiong et al. are judged.
 pub fn width(lab: &Lab) -> usize {
     match lab.tier {
@@ -27,8 +30,8 @@ pub fn width(lab: &Lab) -> usize {
 /// Draws of the exact law: a second moment's deviation is sqrt(2/width) of it, so that the margin of a tenth is resolved.
 pub fn draws(lab: &Lab) -> usize {
     match lab.tier {
-        Tier::Quick => 192,
-        Tier::Full => 768,
+        Tier::Quick => 384,
+        Tier::Full => 1536,
     }
 }
 

@@ -122,7 +122,9 @@ fn predicted(profile: &Profile, block: usize, quantity: Quantity) -> Result<f64>
         help: "see `normative predict`".into(),
     };
     let site = profile.layout.sites.iter().rposition(|s| s.stream == "x" && s.block == block);
-    let figure = site.and_then(|site| profile.get(Place::Site(site), quantity)).ok_or_else(|| refused("x is not written there"))?;
+    let figure = site
+        .and_then(|site| profile.get(Place::Site(site), quantity))
+        .ok_or_else(|| refused("x is not written there"))?;
     figure.value.ok_or_else(|| refused(figure.reason.as_deref().unwrap_or("the closed form gives no figure")))
 }
 
@@ -144,7 +146,8 @@ fn by_depth(lab: &Lab, subject: &Subject, quantity: Quantity, alpha: f64) -> Res
         *rung = measure(quantity, predicted(&profile, block, quantity)?);
     }
     let curves = lab.sampled(&network, draws(lab))?;
-    let of = |block| -> Result<Vec<f64>> { Ok(curves.at(block, quantity)?.iter().map(|v| measure(quantity, *v)).collect()) };
+    let of =
+        |block| -> Result<Vec<f64>> { Ok(curves.at(block, quantity)?.iter().map(|v| measure(quantity, *v)).collect()) };
     if quantity == Quantity::Overlap && ladder[2] < COLLAPSED {
         let figure = format!("1 - overlap behind block {}: exponential collapse", blocks[2]);
         return Ok(vec![Evidence::mean(figure, &of(blocks[2])?, Interval::at_most(COLLAPSED.sqrt()), alpha)]);
@@ -178,7 +181,8 @@ fn by_width(lab: &Lab, subject: &Subject, quantity: Quantity, alpha: f64) -> Res
     }
     let exponent = (ladder[2] / ladder[0]).ln() / 4f64.ln();
     let lines = lines(&widths.map(|d| d as f64), &found);
-    let figure = format!("{} behind block {}: exponent in d, d = {}..{}", name(quantity), BLOCKS / 2, widths[0], widths[2]);
+    let figure =
+        format!("{} behind block {}: exponent in d, d = {}..{}", name(quantity), BLOCKS / 2, widths[0], widths[2]);
     Ok(vec![Evidence::slope(figure, &lines, around(exponent), alpha).stating(exponent)])
 }
 

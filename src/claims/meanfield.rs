@@ -67,7 +67,10 @@ mod tests {
             [(2, 48, 69.525, 0.948), (16, 1, 1.562, 0.151), (16, 24, 29.487, 0.866), (512, 12, 12.452, 0.733)]
         {
             let field = pre_ln(block, tokens)[block];
-            assert!((field.q - q).abs() < 6e-4 && (field.cosine() - cosine).abs() < 6e-4, "{tokens} {block}: {field:?}");
+            assert!(
+                (field.q - q).abs() < 6e-4 && (field.cosine() - cosine).abs() < 6e-4,
+                "{tokens} {block}: {field:?}"
+            );
         }
         for (tokens, block, q, cosine) in [(16, 1, 1.062, 0.155), (16, 6, 1.872, 0.929), (64, 12, 1.997, 0.9985)] {
             let (first, stream) = post_ln(block, tokens)[block - 1];

@@ -11,11 +11,11 @@ pub mod experiment;
 mod figures;
 pub mod gradients;
 mod growth;
-mod meanfield;
-mod moments;
+pub mod meanfield;
+pub mod moments;
 pub mod normalizer;
 mod prediction;
-mod rank;
+pub mod rank;
 mod subjects;
 mod update;
 

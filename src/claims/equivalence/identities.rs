@@ -130,7 +130,11 @@ fn identity_at_start(lab: &Lab) -> Result<Vec<Evidence>> {
         let same = found.equal(&expected, |name| name == "output" || name == "grad.input");
         evidence.push(Evidence { figure: format!("{name} {}", same.figure), ..same });
         let zero = Interval::new(0.0, 0.0);
-        evidence.push(Evidence::exact(format!("{name}, largest gradient of a weight"), largest_weight_gradient(&found), zero));
+        evidence.push(Evidence::exact(
+            format!("{name}, largest gradient of a weight"),
+            largest_weight_gradient(&found),
+            zero,
+        ));
     }
     Ok(evidence)
 }
@@ -163,7 +167,12 @@ fn hidden_length(lab: &Lab) -> Result<Vec<Evidence>> {
             let sites = results.select(|name| name.starts_with("x.block.") && !name.starts_with("x.block.0"));
             let longest = sites.map(|(name, values)| {
                 let lengths = squared_lengths(values, 24);
-                equal(format!("{normalizer}, weights x {factor}, {name}: |x|^2/d - 1"), &lengths, &lengths.ones(), results.roundings)
+                equal(
+                    format!("{normalizer}, weights x {factor}, {name}: |x|^2/d - 1"),
+                    &lengths,
+                    &lengths.ones(),
+                    results.roundings,
+                )
             });
             evidence.extend(longest.max_by(|a, b| a.found.total_cmp(&b.found)));
         }
@@ -191,7 +200,11 @@ fn scale_free(lab: &Lab) -> Result<Vec<Evidence>> {
         }
         let path = "block.1.call.2.w_2";
         let along = plain.along(path, before.get(&format!("grad.{path}"))?)?;
-        evidence.push(Evidence::rounding(format!("{name}, <W, grad W> of {path}"), along.0, before.roundings * along.1));
+        evidence.push(Evidence::rounding(
+            format!("{name}, <W, grad W> of {path}"),
+            along.0,
+            before.roundings * along.1,
+        ));
     }
     Ok(evidence)
 }
@@ -218,7 +231,8 @@ fn growth_bound(lab: &Lab) -> Result<Vec<Evidence>> {
         let placement = built_in(lab, name)?;
         for factor in [1.0, LOUDER] {
             let louder = |w: &Tensor| w * factor;
-            let results = pass(lab, &placement, "layer_norm", 3)?.with("w_2", louder)?.with("w_v", louder)?.results()?;
+            let results =
+                pass(lab, &placement, "layer_norm", 3)?.with("w_2", louder)?.with("w_v", louder)?.results()?;
             let lengths = |site: &str| Ok::<_, Error>(squared_lengths(results.get(site)?, 24).map(f64::sqrt));
             let start = lengths("x.block.0.step.0")?.largest();
             for block in 1..=3 {
@@ -234,9 +248,14 @@ fn growth_bound(lab: &Lab) -> Result<Vec<Evidence>> {
 fn gradient_preserving_scale(lab: &Lab) -> Result<Vec<Evidence>> {
     const CUT: f64 = 0.3;
     let placement = without_output(built_in(lab, "pre-ln")?);
-    let scaled = layer(lab, "x = x", &format!("x - {CUT}*stop_gradient(x)"))?;
+    // A placement of a run under this name stands for the method.
+    let scaled = match lab.subjects.iter().find(|subject| subject.spec == "gpas") {
+        Some(subject) => subject.placement.clone(),
+        None => layer(lab, "x = x", &format!("x - {CUT}*stop_gradient(x)"))?,
+    };
     let scaled = with_output_of(placement.clone(), &scaled);
-    let (plain, scaled) = (pass(lab, &placement, "layer_norm", 2)?.results()?, pass(lab, &scaled, "layer_norm", 2)?.results()?);
+    let (plain, scaled) =
+        (pass(lab, &placement, "layer_norm", 2)?.results()?, pass(lab, &scaled, "layer_norm", 2)?.results()?);
     let output = plain.get("output")?.times(1.0 - CUT);
     Ok(vec![
         equal(format!("output over {}", 1.0 - CUT), scaled.get("output")?, &output, plain.roundings),
@@ -261,7 +280,8 @@ fn equal_tokens(lab: &Lab) -> Result<Vec<Evidence>> {
 
 fn no_feedback(lab: &Lab) -> Result<Vec<Evidence>> {
     let results = pass(lab, &without_output(built_in(lab, "residual")?), "layer_norm", 3)?.results()?;
-    let largest = |start: &str| results.select(|name| name.starts_with(start)).map(|(_, v)| v.largest()).fold(0.0, f64::max);
+    let largest =
+        |start: &str| results.select(|name| name.starts_with(start)).map(|(_, v)| v.largest()).fold(0.0, f64::max);
     let zero = Interval::new(0.0, 0.0);
     Ok(vec![
         Evidence::exact("largest cotangent that x gives r", largest("grad.r.block."), zero),

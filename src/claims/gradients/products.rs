@@ -34,13 +34,17 @@ pub fn claims() -> Vec<Claim> {
             "Sun et al. 2025, arXiv:2502.05795, Theorem 3.3, second case; zoo D19, E9",
             Verdict::Refuted,
             |claim, _| {
-                refuted(claim, |_, _| Ok(vec![exponent(1.0, |l| 1.0 + A / l.sqrt() + B / l)]), |evidence| {
-                    format!(
-                        "the product is exp(Theta(sqrt(L))): its exponent in L is {:.0} at L = 1e5 and still grows; the proof sets \
+                refuted(
+                    claim,
+                    |_, _| Ok(vec![exponent(1.0, |l| 1.0 + A / l.sqrt() + B / l)]),
+                    |evidence| {
+                        format!(
+                            "the product is exp(Theta(sqrt(L))): its exponent in L is {:.0} at L = 1e5 and still grows; the proof sets \
                          1/sigma = 1/k where sigma^2 = k gives 1/sqrt(k)",
-                        evidence[0].found
-                    )
-                })
+                            evidence[0].found
+                        )
+                    },
+                )
             },
         ),
         claim(
@@ -49,9 +53,16 @@ pub fn claims() -> Vec<Claim> {
             "Sun et al. 2025, arXiv:2502.05795, Theorem 4.2; zoo D45",
             Verdict::Refuted,
             |claim, _| {
-                refuted(claim, |_, _| Ok(vec![exponent(1.0, |l| 1.0 + A / l.powf(1.5) + B / l.powi(3))]), |evidence| {
-                    format!("the sum of l^(-3/2) converges, so that the product is a constant: exponent {:.4}", evidence[0].found)
-                })
+                refuted(
+                    claim,
+                    |_, _| Ok(vec![exponent(1.0, |l| 1.0 + A / l.powf(1.5) + B / l.powi(3))]),
+                    |evidence| {
+                        format!(
+                            "the sum of l^(-3/2) converges, so that the product is a constant: exponent {:.4}",
+                            evidence[0].found
+                        )
+                    },
+                )
             },
         ),
         claim(
@@ -75,7 +86,12 @@ fn logarithms(factor: fn(f64) -> f64) -> (f64, f64) {
 /// The exponent of a product in L, from 1e5 to 2e5, against a power's: within a half, as the next power is one away.
 pub fn exponent(stated: f64, factor: fn(f64) -> f64) -> Evidence {
     let (_, doubling) = logarithms(factor);
-    Evidence::exact("exponent of the product in L, from 1e5 to 2e5", doubling / 2f64.ln(), Interval::around(stated, 0.5)).stating(stated)
+    Evidence::exact(
+        "exponent of the product in L, from 1e5 to 2e5",
+        doubling / 2f64.ln(),
+        Interval::around(stated, 0.5),
+    )
+    .stating(stated)
 }
 
 /// A product whose factors beyond L multiply to nearly one: a tail like l^(-3/2), the slowest here, leaves 2/sqrt(L).

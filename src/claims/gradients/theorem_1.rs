@@ -121,6 +121,7 @@ fn in_depth(lab: &Lab, share: f64, name: &str, exponent: f64) -> Result<Vec<Evid
     // The law is in the second moment 1 + 3L/2, so in L + 2/3.
     let rung = |blocks: usize| Ok(((blocks as f64 + 2.0 / 3.0).ln(), last_gradients(lab, name, width(lab), blocks)?));
     let rungs = [2, 4, 8, 16, 32, 64].into_iter().map(rung).collect::<Result<Vec<_>>>()?;
-    let slope = Evidence::slope("exponent of |dW_2| in L, L = 2..64", &lines(rungs), Interval::around(exponent, TENTH), share);
+    let slope =
+        Evidence::slope("exponent of |dW_2| in L, L = 2..64", &lines(rungs), Interval::around(exponent, TENTH), share);
     Ok(vec![slope.stating(exponent)])
 }

@@ -88,7 +88,9 @@ pub fn claims() -> Vec<Claim> {
             About::BuiltIn(&["lns"]),
             |claim, _| {
                 once(claim, |lab, share| {
-                    at_blocks(lab, share, "lns", &[1, 8, 64], |l| 1.0 + 1.5 * (1..=l as usize).map(|k| 1.0 / k as f64).sum::<f64>())
+                    at_blocks(lab, share, "lns", &[1, 8, 64], |l| {
+                        1.0 + 1.5 * (1..=l as usize).map(|k| 1.0 / k as f64).sum::<f64>()
+                    })
                 })
             },
         ),
@@ -117,7 +119,7 @@ fn text(lab: &Lab, text: &str, blocks: usize) -> Result<Network> {
 fn relu_half(lab: &Lab, share: f64) -> Result<Vec<Evidence>> {
     let scaled = |sigma: u32| -> Result<Figure> {
         let network = text(lab, &format!("name = \"claim\"\nlayer = \"x = ffn({sigma}*x)\""), 1)?;
-        let found = lab.sampled(&network, draws(lab))?.output(Quantity::SecondMoment)?;
+        let found = lab.sampled(&network, 2 * draws(lab))?.output(Quantity::SecondMoment)?;
         Ok(near(format!("second moment, sigma = {sigma}"), found, f64::from(sigma).powi(2) / 2.0, TENTH))
     };
     Ok(judged(share, vec![scaled(1)?, scaled(3)?]))
@@ -143,7 +145,8 @@ fn norm_inputs(lab: &Lab, tokens: usize, blocks: usize, which: usize) -> Result<
 
 fn second_norm_input(lab: &Lab, share: f64) -> Result<Vec<Evidence>> {
     let inputs = norm_inputs(lab, 4, 6, 1)?;
-    let figure = |(l, values): (usize, Vec<f64>)| near(format!("block {}, input of the second norm", l + 1), values, 1.5, TENTH);
+    let figure =
+        |(l, values): (usize, Vec<f64>)| near(format!("block {}, input of the second norm", l + 1), values, 1.5, TENTH);
     Ok(judged(share, inputs.into_iter().enumerate().map(figure).collect()))
 }
 
@@ -191,7 +194,7 @@ fn at_blocks(lab: &Lab, share: f64, name: &str, blocks: &[usize], law: fn(f64) -
 
 fn concentration(lab: &Lab, share: f64) -> Result<Vec<Evidence>> {
     const BLOCKS: usize = 6;
-    let trials = 8 * draws(lab);
+    let trials = 4 * draws(lab);
     let curves = lab.sampled(&xiong(lab, "pre-ln", 512, BLOCKS, 1)?, trials)?;
     let mean = 1.0 + 1.5 * BLOCKS as f64;
     let kept = curves.at(BLOCKS, Quantity::SecondMoment)?.iter().filter(|q| **q <= 1.1 * mean).count();

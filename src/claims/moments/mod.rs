@@ -1,7 +1,7 @@
 //! Second moments of streams at initialization: Lemmas 1 and 2 of Xiong et al., and how each placement's stream grows.
 
 mod directions;
-mod growth_rules;
+pub mod growth_rules;
 mod lemmas;
 
 use crate::claims::Claim;

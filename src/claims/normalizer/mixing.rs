@@ -39,13 +39,17 @@ pub fn claims() -> Vec<Claim> {
                 "softmax(q) X has the magnitude of the rows of X, whatever W_Q and W_K.",
                 "Wang et al. 2022, arXiv:2203.00555, Lemma 4.1 read as an equality; zoo E29",
                 |claim, _| {
-                    refuted(claim, |lab, _| Ok(vec![magnitude(lab.seed)]), |evidence| {
-                        format!(
-                            "uniform attention over independent rows shrinks them by sqrt(n): with 16 rows to {:.3} of their \
+                    refuted(
+                        claim,
+                        |lab, _| Ok(vec![magnitude(lab.seed, softmax)]),
+                        |evidence| {
+                            format!(
+                                "uniform attention over independent rows shrinks them by sqrt(n): with 16 rows to {:.3} of their \
                              length; the lemma is an upper bound",
-                            evidence[0].found
-                        )
-                    })
+                                evidence[0].found
+                            )
+                        },
+                    )
                 },
             )
         },
@@ -87,10 +91,7 @@ pub fn softmax_jacobian(seed: u64, function: fn(&[f64]) -> Vec<f64>) -> Vec<Evid
     let error = [0.5, 1.0, 2.0].map(of).into_iter().fold(0.0, f64::max);
     // Sums of N terms below 2/0.5, a few roundings each.
     let bound = 4.0 * (N * N) as f64 * f64::EPSILON;
-    vec![
-        Evidence::rounding("norm by brute force less theta/tau", error, bound),
-        derivative(&scores, function),
-    ]
+    vec![Evidence::rounding("norm by brute force less theta/tau", error, bound), derivative(&scores, function)]
 }
 
 /// d p_i/d s_j = p_i (1[i = j] - p_j), by central differences with Richardson's step: the difference of the two steps is three
@@ -132,14 +133,16 @@ pub fn convex(seed: u64, weights: fn(&[f64]) -> Vec<f64>) -> Evidence {
     Evidence::exact("largest excess over the values' range", largest, Interval::at_most(N as f64 * f64::EPSILON))
 }
 
-/// Length of the average of 16 independent rows, over theirs.
-fn magnitude(seed: u64) -> Evidence {
+/// Length of the average of 16 independent rows at equal scores, over theirs.
+pub fn magnitude(seed: u64, weights: fn(&[f64]) -> Vec<f64>) -> Evidence {
     const N: usize = 16;
     const WIDTH: usize = 1024;
     let rows = DMatrix::from_vec(WIDTH, N, Stream::new(seed, &[name_key("magnitude")]).normals(WIDTH * N));
-    let ratio = (rows.column_sum() / N as f64).norm() / (rows.norm_squared() / N as f64).sqrt();
+    let mean = &rows * nalgebra::DVector::from_vec(weights(&[0.0; N]));
+    let ratio = mean.norm() / (rows.norm_squared() / N as f64).sqrt();
     // Equal magnitude up to a factor of two.
-    Evidence::exact("length of uniform attention's output over that of a row", ratio, Interval::new(0.5, 2.0)).stating(1.0)
+    Evidence::exact("length of uniform attention's output over that of a row", ratio, Interval::new(0.5, 2.0))
+        .stating(1.0)
 }
 
 /// Products of 100 mixing matrices of four streams: the mean they keep, and the norm they have.

@@ -74,12 +74,9 @@ pub fn claims() -> Vec<Claim> {
             "Jiang et al. 2023, arXiv:2305.14858; zoo C7",
             |claim, _| once(claim, |lab, _| compressed(lab)),
         ),
-        claim(
-            "normalizer.equality.layer_norm_idempotent",
-            "LN(LN(x)) = LN(x).",
-            "zoo B.4.13",
-            |claim, _| once(claim, |lab, _| idempotent(lab)),
-        ),
+        claim("normalizer.equality.layer_norm_idempotent", "LN(LN(x)) = LN(x).", "zoo B.4.13", |claim, _| {
+            once(claim, |lab, _| idempotent(lab))
+        }),
         claim(
             "normalizer.convention.sample_variance",
             "The Annotated Transformer's norm, over the sample standard deviation, is sqrt((d - 1)/d) times LN.",
