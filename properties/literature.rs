@@ -1,13 +1,26 @@
 //! Claims of the literature come out as they are known to, and each is flipped by a planted change.
 
-use std::collections::BTreeMap;
-
 use candle_core::{DType, Device};
-use normative::claims::{Battery, Claim, Lab, Subject, Tier};
+use normative::claims::gradients::products;
+use normative::claims::meanfield;
+use normative::claims::moments::growth_rules;
+use normative::claims::normalizer::mixing;
+use normative::claims::{Battery, Claim, Experiments, Lab, Subject, Tier, rank};
 use normative::op::Registry;
-use normative::verify::{Finding, Verdict};
+use normative::spec::{File, Placement};
+use normative::verify::{Evidence, Finding, Verdict};
+use rayon::prelude::*;
 
-/// A lab without subjects: built-ins come from the zoo.
+#[path = "literature/plants.rs"]
+mod plants;
+#[path = "literature/table.rs"]
+mod table;
+
+use plants::{Plant, subject};
+
+const FAMILIES: [&str; 6] = ["equivalence", "normalizer", "moments", "gradients", "rank", "update"];
+
+/// A lab with these subjects; other built-ins come from the zoo.
 fn lab<'a>(registry: &'a Registry, subjects: &'a [Subject]) -> Lab<'a> {
     Lab {
         registry,
@@ -18,6 +31,7 @@ fn lab<'a>(registry: &'a Registry, subjects: &'a [Subject]) -> Lab<'a> {
         seed: 0,
         seeds: 16,
         seeds_per_shape: 8,
+        experiments: Experiments::default(),
     }
 }
 
@@ -26,41 +40,182 @@ fn judge(claim: &Claim, lab: &Lab) -> Vec<Finding> {
     items.iter().flat_map(|item| (item.judge)(lab).unwrap()).collect()
 }
 
-fn family(name: &str) {
-    let registry = Registry::builtin();
-    let lab = lab(&registry, &[]);
-    let mut wrong = Vec::new();
-    for claim in Battery::matching(Some(&format!("{name}.*"))).unwrap().claims {
-        let start = std::time::Instant::now();
-        let findings = judge(&claim, &lab);
-        assert!(!findings.is_empty(), "{}", claim.id);
-        let seconds = start.elapsed().as_secs_f64();
-        for finding in findings {
-            println!("{} {} ({seconds:.2} s)", finding.verdict.word(), claim.id);
-            for e in &finding.evidence {
-                println!(
-                    "    {} {}: {:.6e} in [{:.6e}, {:.6e}], accepted [{:.6e}, {:.6e}]",
-                    e.verdict().word(),
-                    e.figure,
-                    e.found,
-                    e.interval.from,
-                    e.interval.to,
-                    e.accepted.from,
-                    e.accepted.to
-                );
-            }
-            if let Some(reason) = &finding.reason {
-                println!("    {reason}");
-            }
-            if finding.verdict != claim.expected {
-                wrong.push(format!("{}: {} instead of {}", claim.id, finding.verdict.word(), claim.expected.word()));
-            }
-        }
+fn claims(families: &[&str]) -> Vec<Claim> {
+    let of = |name: &&str| Battery::matching(Some(&format!("{name}.*"))).unwrap().claims;
+    families.iter().flat_map(of).collect()
+}
+
+/// A finding in words, for failures.
+fn told(finding: &Finding) -> String {
+    let mut text = format!("{} {}", finding.claim, finding.verdict.word());
+    for e in &finding.evidence {
+        text += &format!(
+            "\n    {} {}: {:.4e} in [{:.4e}, {:.4e}], accepted [{:.4e}, {:.4e}]",
+            e.verdict().word(),
+            e.figure,
+            e.found,
+            e.interval.from,
+            e.interval.to,
+            e.accepted.from,
+            e.accepted.to
+        );
     }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    text + &finding.reason.as_ref().map_or(String::new(), |reason| format!("\n    {reason}"))
 }
 
 #[test]
-fn equivalences_hold() {
-    family("equivalence");
+fn every_claim_comes_out_as_it_is_known_to() {
+    let registry = Registry::builtin();
+    let lab = lab(&registry, &[]);
+    let claims = claims(&FAMILIES);
+    assert!(claims.len() >= 50, "{} claims of the literature", claims.len());
+    let wrong: Vec<String> = claims
+        .par_iter()
+        .flat_map(|claim| {
+            let findings = judge(claim, &lab);
+            assert!(!findings.is_empty(), "{}", claim.id);
+            findings.iter().for_each(|finding| println!("{}", told(finding)));
+            findings.into_iter().filter(|f| f.verdict != claim.expected).map(|f| told(&f)).collect::<Vec<_>>()
+        })
+        .collect();
+    assert!(wrong.is_empty(), "not as expected:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_refuted_claim_says_what_is_true_and_how_to_judge_it_again() {
+    let registry = Registry::builtin();
+    let lab = lab(&registry, &[]);
+    // The exact and the arithmetic ones, which are cheap.
+    for claim in claims(&["normalizer", "gradients"]).iter().filter(|c| c.expected == Verdict::Refuted) {
+        if claim.id.contains("curse_of_depth") || claim.family() == "normalizer" {
+            for finding in judge(claim, &lab) {
+                assert!(finding.reason.is_some() && finding.replay.contains(claim.id), "{}", told(&finding));
+            }
+        }
+    }
+}
+
+#[test]
+fn every_claim_is_flipped_by_a_planted_change() {
+    let table = table::table();
+    let claims = claims(&FAMILIES);
+    let planted: Vec<&str> = table.iter().map(|(id, _)| *id).chain(table::ARITHMETIC).collect();
+    for claim in claims.iter().filter(|claim| claim.expected != Verdict::NotApplicable) {
+        assert!(planted.contains(&claim.id), "{} has no planted change", claim.id);
+    }
+    let unflipped: Vec<String> = table
+        .par_iter()
+        .filter_map(|(id, plant)| {
+            let claim = claims.iter().find(|claim| claim.id == *id).unwrap_or_else(|| panic!("no claim {id}"));
+            let (registry, subjects) = plant.plant();
+            let lab = lab(&registry, &subjects);
+            let findings = judge(claim, &lab);
+            // What is true is refuted; what is false holds.
+            let flipped = match claim.expected {
+                Verdict::Refuted => findings.iter().all(|f| f.verdict == Verdict::Verified),
+                _ => findings.iter().any(|f| f.verdict == Verdict::Refuted),
+            };
+            (!flipped).then(|| findings.iter().map(told).collect())
+        })
+        .collect();
+    assert!(unflipped.is_empty(), "not flipped:\n{}", unflipped.join("\n"));
+}
+
+#[track_caller]
+fn verdict(evidence: &[Evidence], expected: Verdict) {
+    assert_eq!(Finding::judged(evidence), expected, "{evidence:?}");
+}
+
+#[test]
+fn arithmetic_is_flipped_by_another_function() {
+    let registry = Registry::builtin();
+    let lab = lab(&registry, &[]);
+    let one_hot = |s: &[f64]| (0..s.len()).map(|i| f64::from(u8::from(i == 0))).collect::<Vec<_>>();
+    verdict(
+        &mixing::softmax_jacobian(0, |s| {
+            s.iter().map(|x| 1.1 * x.exp() / s.iter().map(|y| y.exp()).sum::<f64>()).collect()
+        }),
+        Verdict::Refuted,
+    );
+    verdict(&[mixing::convex(0, |s| s.iter().map(|x| x.exp()).collect())], Verdict::Refuted);
+    verdict(&[mixing::magnitude(0, one_hot)], Verdict::Verified);
+    verdict(&mixing::mixing(&lab, |stream| mixing::doubly_stochastic(stream) * 1.01), Verdict::Refuted);
+    verdict(&[growth_rules::recursion_exponent(2.0, |k, sigma| 1.0 / (k.sqrt() * sigma))], Verdict::Refuted);
+    verdict(&[growth_rules::recursion_exponent(1.0, |_, sigma| 1.0 / sigma)], Verdict::Refuted);
+    verdict(&[growth_rules::exponential_recursion(|_, _| 0.5)], Verdict::Verified);
+    verdict(&[products::bounded(|l| 1.0 + 1.0 / l)], Verdict::Refuted);
+    verdict(&[products::exponent(1.0, |l| 1.0 + 1.0 / l)], Verdict::Verified);
+    verdict(
+        &[rank::two_thirds(|blocks, tokens| {
+            meanfield::post_ln(blocks + 1, tokens).into_iter().map(|(_, f)| f).collect()
+        })],
+        Verdict::Refuted,
+    );
+}
+
+const PROMISES: &str = "name = \"mine\"\nlayer = \"\"\"\nx = x + attn(norm(x))\nx = x + ffn(norm(x))\n\"\"\"\noutput = \"norm(x)\"\n[expect]\n";
+
+fn author(promise: &str) -> Vec<(String, Verdict)> {
+    let registry = Registry::builtin();
+    let file = File::parse("mine.toml", &format!("{PROMISES}{promise}\n")).unwrap();
+    let placement = Placement::new(file, &registry.vocabulary()).unwrap();
+    let mut mine = subject("mine.toml", placement);
+    (mine.shape.tokens, mine.shape.width, mine.shape.ffn_width) = (2, 64, 128);
+    let subjects = [mine];
+    let lab = lab(&registry, &subjects);
+    let findings = claims(&["author"]).iter().flat_map(|claim| judge(claim, &lab)).collect::<Vec<_>>();
+    findings.into_iter().map(|f| (told(&f), f.verdict)).collect()
+}
+
+#[test]
+fn what_an_author_promises_is_judged() {
+    for (promise, expected) in [
+        ("overlap = 0.95", Verdict::Verified),
+        ("overlap = 0.1", Verdict::Refuted),
+        ("gradient_ratio = { blocks = 8, first_over_last = 10, factor = 3 }", Verdict::Verified),
+        ("gradient_ratio = { blocks = 8, first_over_last = 1, factor = 2 }", Verdict::Refuted),
+        ("stable_blocks = 16", Verdict::Verified),
+        ("growth = \"constant\"", Verdict::Refuted),
+        ("growth = \"exponential\"", Verdict::Refuted),
+    ] {
+        let judged = author(promise);
+        let [(told, verdict)] = judged.as_slice() else { panic!("{promise}: {judged:?}") };
+        assert_eq!(*verdict, expected, "{promise}: {told}");
+    }
+    assert!(author("").is_empty(), "nothing was promised");
+}
+
+#[test]
+fn growth_laws_of_any_placement_are_those_of_the_closed_form_and_a_fault_breaks_them() {
+    let honest = Registry::builtin();
+    let faults: [(&str, fn(Registry) -> Registry); 5] = [
+        ("growth.second_moment.by_depth", plants::sublayers_louder_with_depth),
+        ("growth.gradient.by_depth", plants::sublayers_louder_with_depth),
+        ("growth.overlap.by_depth", plants::attention_louder_with_depth),
+        ("growth.second_moment.by_width", plants::sublayers_louder_with_width),
+        ("growth.gradient.by_width", plants::sublayers_louder_with_width),
+    ];
+    let mine = || {
+        let file = File::parse("mine.toml", PROMISES).unwrap();
+        let mut subject = subject("mine.toml", Placement::new(file, &honest.vocabulary()).unwrap());
+        (subject.shape.width, subject.shape.ffn_width, subject.shape.heads) = (64, 128, 2);
+        [subject]
+    };
+    for (id, fault) in faults {
+        let claim = &Battery::matching(Some(id)).unwrap().claims[0];
+        let subjects = mine();
+        let verdicts =
+            |registry: &Registry| judge(claim, &lab(registry, &subjects)).iter().map(told).collect::<Vec<_>>();
+        let (sound, faulty) = (verdicts(&honest), verdicts(&fault(Registry::builtin())));
+        assert!(sound.iter().all(|f| f.starts_with(&format!("{id} verified"))), "{sound:?}");
+        assert!(faulty.iter().any(|f| f.starts_with(&format!("{id} refuted"))), "{faulty:?}");
+    }
+}
+
+#[test]
+fn a_plant_that_changes_nothing_flips_nothing() {
+    let (registry, subjects) = Plant::Spec("pre-ln", "norm(x)", "norm(x)").plant();
+    let lab = lab(&registry, &subjects);
+    let claim = &Battery::matching(Some("equivalence.pre_ln.peri_ln_without_outer_norm")).unwrap().claims[0];
+    assert!(judge(claim, &lab).iter().all(|f| f.verdict == Verdict::Verified));
 }

@@ -1,6 +1,9 @@
 //! All claims, and the plan of a run.
 
 use crate::claims::{About, Claim, Item, Lab, brief, equivalence, init, prediction};
+use crate::claims::{
+    About, Claim, Item, Lab, author, equivalence, gradients, growth, moments, normalizer, prediction, rank, update,
+};
 use crate::error::{Error, Result, nearest};
 use crate::verify::budget::{self, Pool};
 
@@ -8,9 +11,16 @@ use crate::verify::budget::{self, Pool};
 pub fn families() -> Vec<(&'static str, &'static str, Vec<Claim>)> {
     vec![
         ("prediction", "what the closed form says is what networks do", prediction::claims()),
+        ("normalizer", "what normalizers, softmax and mixing do to every input", normalizer::claims()),
         ("equivalence", "placements that are one, for any weights", equivalence::claims()),
         ("brief", "what four public texts on pre-norm and post-norm say, statement by statement", brief::claims()),
         ("init", "what initialization is said to be", init::claims()),
+        ("moments", "how large streams are, and how far they turn", moments::claims()),
+        ("gradients", "how large gradients are, and how they spread over depth", gradients::claims()),
+        ("rank", "how fast tokens become alike", rank::claims()),
+        ("update", "what a first step does to the output", update::claims()),
+        ("growth", "laws in depth and width, of every placement", growth::claims()),
+        ("author", "what a placement's author promises", author::claims()),
     ]
 }
 

@@ -3,14 +3,23 @@
 //! A [`Claim`] is a statement with its source. It plans [`Item`]s, the pieces of work of a run; judging one gives
 //! [`Finding`]s. Knows nothing of records or pages.
 
+mod author;
 mod battery;
 pub mod brief;
 mod equivalence;
 mod exact;
 pub mod experiment;
 pub mod init;
+mod figures;
+pub mod gradients;
+mod growth;
+pub mod meanfield;
+pub mod moments;
+pub mod normalizer;
 mod prediction;
+pub mod rank;
 mod subjects;
+mod update;
 
 pub use battery::{Battery, families, share};
 pub use experiment::Experiments;

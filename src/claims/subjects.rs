@@ -1,9 +1,11 @@
 //! What a claim is about: built-ins as the run has them, texts beside them; and claims that are one piece of work.
 
-use crate::claims::{About, Claim, Item, Lab};
+use crate::claims::experiment::Network;
+use crate::claims::{About, Claim, Item, Lab, Subject, Tier, share};
 use crate::error::Result;
 use crate::fold::Graph;
 use crate::spec::{File, Placement, Scalar, Setting, Shape};
+use crate::verify::budget::Pool;
 use crate::verify::{Evidence, Finding, Verdict};
 use crate::zoo;
 
@@ -56,8 +58,18 @@ pub fn graph(lab: &Lab, placement: &Placement, setting: &Setting, shape: Shape) 
     Graph::new(&placement.at(shape)?, setting, lab.registry)
 }
 
-/// The evidence of a claim that is one piece of work.
-pub type Experiment = fn(&Lab) -> Result<Vec<Evidence>>;
+/// Whose false-alarm budget a subject's claims spend.
+pub fn pool(subject: &Subject) -> Pool {
+    if zoo::names().any(|name| name == subject.spec) { Pool::BuiltIn } else { Pool::User }
+}
+
+/// A built-in placement in the setting of Xiong et al.
+pub fn xiong(lab: &Lab, name: &str, width: usize, blocks: usize, tokens: usize) -> Result<Network> {
+    Network::xiong_of(built_in(lab, name)?, width, blocks, tokens)
+}
+
+/// Gives the evidence of a claim that is one piece of work, all of it within this share of the false-alarm budget.
+pub type Experiment = fn(&Lab, f64) -> Result<Vec<Evidence>>;
 
 /// The one item of such a claim.
 pub fn once(claim: &Claim, experiment: Experiment) -> Result<Vec<Item>> {
@@ -76,7 +88,7 @@ fn item(
 ) -> Result<Vec<Item>> {
     let (id, about) = (claim.id, claim.about);
     let judge = move |lab: &Lab| {
-        let finding = Finding::of(id, experiment(lab)?);
+        let finding = Finding::of(id, experiment(lab, share(id, Pool::BuiltIn))?);
         let names = if let About::BuiltIn(names) = about { names } else { &[] };
         Ok(vec![Finding {
             placement: if let [name] = names { Some((*name).into()) } else { None },
@@ -89,11 +101,11 @@ fn item(
 }
 
 /// The one command that judges a claim about built-ins again.
-fn replay(lab: &Lab, names: &[&str], id: &str) -> String {
+pub fn replay(lab: &Lab, names: &[&str], id: &str) -> String {
     let specs: String = names.iter().map(|name| format!("{name} ")).collect();
     let tier = match lab.tier {
-        crate::claims::Tier::Quick => "quick",
-        crate::claims::Tier::Full => "full",
+        Tier::Quick => "quick",
+        Tier::Full => "full",
     };
     format!("normative verify {specs}--claim {id} --tier {tier} --seed {}", lab.seed)
 }

@@ -29,77 +29,77 @@ pub fn claims() -> Vec<Claim> {
             "ReZero, SkipInit and LayerScale at 0 start as the identity: output and input gradient pass unchanged, and no weight has a gradient.",
             "zoo D10; arXiv:2003.04887, arXiv:2002.10444, arXiv:2103.17239",
             &["rezero", "skipinit", "layerscale"],
-            |claim, _| once(claim, identity_at_start),
+            |claim, _| once(claim, |lab, _| identity_at_start(lab)),
         ),
         claim(
             "equivalence.pre_ln.telescoping",
             "A Pre-LN stream is its start plus the sum of all branches.",
             "zoo D2; definition",
             &["pre-ln"],
-            |claim, _| once(claim, telescoping),
+            |claim, _| once(claim, |lab, _| telescoping(lab)),
         ),
         claim(
             "equivalence.post_ln.hidden_length",
             "Every hidden state of Post-LN has length sqrt(d) exactly, not only in expectation, whatever the weights.",
             "zoo D1; Xiong et al. 2020, arXiv:2002.04745, section 3.2",
             &["post-ln"],
-            |claim, _| once(claim, hidden_length),
+            |claim, _| once(claim, |lab, _| hidden_length(lab)),
         ),
         claim(
             "equivalence.output_norm.scale_free_weights",
             "A matrix that feeds a norm linearly has no scale: out(cW) = out(W), grad(cW) = grad(W)/c, <W, grad W> = 0.",
             "zoo D6, D30; Peri-LN, arXiv:2502.02732, section 3",
             &["peri-ln", "output-norm"],
-            |claim, _| once(claim, scale_free),
+            |claim, _| once(claim, |lab, _| scale_free(lab)),
         ),
         claim(
             "equivalence.pre_ln.weights_have_scale",
             "Pre-LN's branches are not normalized: out(cW_2) is not out(W_2), and the gradient of W_2 grows in proportion to the hidden values.",
             "zoo D7; Kim et al. 2025, arXiv:2502.02732, Proposition 3.1(1)",
             &["pre-ln"],
-            |claim, _| once(claim, |lab| hidden_scale(lab, "pre-ln", LOUDER)),
+            |claim, _| once(claim, |lab, _| hidden_scale(lab, "pre-ln", LOUDER)),
         ),
         claim(
             "equivalence.peri_ln.gradient_regulates_itself",
             "Peri-LN's gradient of W_2 depends on hidden values over branch: scaling W_1 leaves it unchanged.",
             "zoo D8; Kim et al. 2025, arXiv:2502.02732, Proposition 3.1(2)",
             &["peri-ln"],
-            |claim, _| once(claim, |lab| hidden_scale(lab, "peri-ln", 1.0)),
+            |claim, _| once(claim, |lab, _| hidden_scale(lab, "peri-ln", 1.0)),
         ),
         claim(
             "equivalence.peri_ln.growth_bound",
             "In Peri-LN RMS(x_l) <= RMS(x_0) + 2 l, whatever the weights.",
             "zoo D9; triangle inequality, own",
             &["peri-ln", "sandwich-ln"],
-            |claim, _| once(claim, growth_bound),
+            |claim, _| once(claim, |lab, _| growth_bound(lab)),
         ),
         claim(
             "equivalence.gpas.scales_forward_alone",
             "GPAS multiplies the value by 1 - SiLU(alpha) and leaves every gradient as it is.",
             "zoo D11; Chen et al. 2025, arXiv:2506.22049",
             &["pre-ln"],
-            |claim, _| once(claim, gradient_preserving_scale),
+            |claim, _| once(claim, |lab, _| gradient_preserving_scale(lab)),
         ),
         claim(
             "equivalence.attention.equal_tokens_have_no_score_gradient",
             "Where all tokens are equal the gradients of W_Q and W_K are zero: rank collapse stops them.",
             "zoo D49; Noci et al. 2022, arXiv:2206.03126, Theorem 3.2",
             &["post-ln", "pre-ln"],
-            |claim, _| once(claim, equal_tokens),
+            |claim, _| once(claim, |lab, _| equal_tokens(lab)),
         ),
         claim(
             "equivalence.residual.no_feedback",
             "In ResiDual the dual stream feeds nothing: the block's Jacobian from r to x is zero.",
             "zoo D52; Li et al. 2026, arXiv:2602.08064, appendix A.2; Xie et al. 2023, arXiv:2304.14802",
             &["residual"],
-            |claim, _| once(claim, no_feedback),
+            |claim, _| once(claim, |lab, _| no_feedback(lab)),
         ),
         claim(
             "equivalence.pre_ln.centred_weights_need_no_mean",
             "Pre-LN whose input and output matrices have no mean over the width is Pre-RMSNorm.",
             "zoo B.4.11; Jiang et al. 2023, arXiv:2305.14858",
             &["pre-ln"],
-            |claim, _| once(claim, centred_weights),
+            |claim, _| once(claim, |lab, _| centred_weights(lab)),
         ),
     ]
 }
@@ -248,7 +248,11 @@ fn growth_bound(lab: &Lab) -> Result<Vec<Evidence>> {
 fn gradient_preserving_scale(lab: &Lab) -> Result<Vec<Evidence>> {
     const CUT: f64 = 0.3;
     let placement = without_output(built_in(lab, "pre-ln")?);
-    let scaled = layer(lab, "x = x", &format!("x - {CUT}*stop_gradient(x)"))?;
+    // A placement of a run under this name stands for the method.
+    let scaled = match lab.subjects.iter().find(|subject| subject.spec == "gpas") {
+        Some(subject) => subject.placement.clone(),
+        None => layer(lab, "x = x", &format!("x - {CUT}*stop_gradient(x)"))?,
+    };
     let scaled = with_output_of(placement.clone(), &scaled);
     let (plain, scaled) =
         (pass(lab, &placement, "layer_norm", 2)?.results()?, pass(lab, &scaled, "layer_norm", 2)?.results()?);

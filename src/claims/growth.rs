@@ -1,0 +1,245 @@
+//! Growth laws of any placement, a user's included: exponents by depth and width, against the closed form's.
+//!
+//! The closed form gives the law at once; the exact law (sampled, at any depth) gives the exponent with its interval. By
+//! depth means over the blocks of one network: between block N/4 and N.
+
+use crate::claims::experiment::{Curves, Network};
+use crate::claims::subjects::{pool, replay};
+use crate::claims::{About, Claim, Item, Lab, Subject, Tier, share};
+use crate::error::{Error, Result};
+use crate::predict::predict;
+use crate::profile::{Place, Profile, Quantity};
+use crate::spec::{Growth, Shape};
+use crate::verify::budget::split;
+use crate::verify::{Evidence, Finding, Interval, Verdict};
+
+/// Halfway between the exponents of two classes (constant 0, square root 1/2, linear 1).
+const HALFWAY: f64 = 0.25;
+
+/// Tokens of the networks: enough for an overlap, and no more, as cost grows with their square.
+const TOKENS: usize = 4;
+
+/// A law that every placement has.
+struct Law {
+    id: &'static str,
+    statement: &'static str,
+    judge: fn(&Lab, &Subject, f64) -> Result<Vec<Evidence>>,
+}
+
+const LAWS: [Law; 5] = [
+    Law {
+        id: "growth.second_moment.by_depth",
+        statement: "The second moment of x grows over the blocks with the exponent and in the class of the closed form.",
+        judge: |lab, subject, alpha| by_depth(lab, subject, Quantity::SecondMoment, alpha),
+    },
+    Law {
+        id: "growth.gradient.by_depth",
+        statement: "The squared gradient at x changes over the blocks with the exponent of the closed form.",
+        judge: |lab, subject, alpha| by_depth(lab, subject, Quantity::Gradient, alpha),
+    },
+    Law {
+        id: "growth.overlap.by_depth",
+        statement: "The distance of tokens, 1 - overlap, falls over the blocks with the exponent of the closed form.",
+        judge: |lab, subject, alpha| by_depth(lab, subject, Quantity::Overlap, alpha),
+    },
+    Law {
+        id: "growth.second_moment.by_width",
+        statement: "The second moment of x depends on the width with the exponent of the closed form.",
+        judge: |lab, subject, alpha| by_width(lab, subject, Quantity::SecondMoment, alpha),
+    },
+    Law {
+        id: "growth.gradient.by_width",
+        statement: "The squared gradient at x depends on the width with the exponent of the closed form.",
+        judge: |lab, subject, alpha| by_width(lab, subject, Quantity::Gradient, alpha),
+    },
+];
+
+pub fn claims() -> Vec<Claim> {
+    let claim = |law: &Law| Claim {
+        id: law.id,
+        statement: law.statement,
+        source: "normative, predict against sample; classes as in [expect]",
+        domain: "any placement at initialization, where the closed form gives figures and the exact law holds",
+        about: About::EveryPlacement,
+        expected: Verdict::Verified,
+        plan,
+    };
+    LAWS.iter().map(claim).collect()
+}
+
+fn plan(claim: &Claim, lab: &Lab) -> Result<Vec<Item>> {
+    let law = LAWS.iter().find(|law| law.id == claim.id).expect("claims() makes a claim of each law under its own id");
+    let item = |(index, subject): (usize, &Subject)| Item {
+        key: format!("{} @ {}", claim.id, subject.spec),
+        judge: Box::new(move |lab| Ok(vec![finding(lab, law, &lab.subjects[index])?])),
+    };
+    Ok(lab.subjects.iter().enumerate().map(item).collect())
+}
+
+fn finding(lab: &Lab, law: &Law, subject: &Subject) -> Result<Finding> {
+    let alpha = split(share(law.id, pool(subject)), lab.subjects.len());
+    let judged = match (law.judge)(lab, subject, alpha) {
+        Ok(evidence) => Finding::of(law.id, evidence),
+        // A law that does not hold here, or a theory that gives no figure, is no fault of the placement.
+        Err(Error::Refused { reason, .. }) => Finding::not_applicable(law.id, reason),
+        Err(error) => return Err(error),
+    };
+    Ok(Finding {
+        placement: Some(subject.spec.clone()),
+        normalizer: Some(subject.setting.normalizer.clone()),
+        setting: Some(subject.setting.name.clone()),
+        shape: Some(deep(lab, subject)),
+        replay: replay(lab, &[&subject.spec], law.id),
+        ..judged
+    })
+}
+
+fn draws(lab: &Lab) -> usize {
+    match lab.tier {
+        Tier::Quick => 48,
+        Tier::Full => 192,
+    }
+}
+
+/// The shape at which a law by depth is judged.
+fn deep(lab: &Lab, subject: &Subject) -> Shape {
+    let blocks = match lab.tier {
+        Tier::Quick => 64,
+        Tier::Full => 1000,
+    };
+    Shape { blocks, tokens: TOKENS, ..subject.shape }
+}
+
+fn network(subject: &Subject, shape: Shape) -> Network {
+    Network { placement: subject.placement.clone(), setting: subject.setting.clone(), shape }
+}
+
+/// A predicted figure of x behind a block, or the reason why there is none.
+fn predicted(profile: &Profile, block: usize, quantity: Quantity) -> Result<f64> {
+    let refused = |reason: &str| Error::Refused {
+        subject: format!("{} behind block {block}", quantity.word()),
+        reason: reason.to_owned(),
+        help: "see `normative predict`".into(),
+    };
+    let site = profile.layout.sites.iter().rposition(|s| s.stream == "x" && s.block == block);
+    let figure = site
+        .and_then(|site| profile.get(Place::Site(site), quantity))
+        .ok_or_else(|| refused("x is not written there"))?;
+    figure.value.ok_or_else(|| refused(figure.reason.as_deref().unwrap_or("the closed form gives no figure")))
+}
+
+/// The number whose law is judged: for an overlap the distance from 1.
+fn measure(quantity: Quantity, value: f64) -> f64 {
+    if quantity == Quantity::Overlap { 1.0 - value } else { value }
+}
+
+/// Below this the distance of tokens is rounding of the closed form's cosine.
+const COLLAPSED: f64 = 1e-8;
+
+fn by_depth(lab: &Lab, subject: &Subject, quantity: Quantity, alpha: f64) -> Result<Vec<Evidence>> {
+    let shape = deep(lab, subject);
+    let network = network(subject, shape);
+    let profile = predict(&network.graph(lab.registry)?)?;
+    let blocks = [shape.blocks / 4, shape.blocks / 2, shape.blocks];
+    let mut ladder = [0.0; 3];
+    for (rung, block) in ladder.iter_mut().zip(blocks) {
+        *rung = measure(quantity, predicted(&profile, block, quantity)?);
+    }
+    let curves = lab.sampled(&network, draws(lab))?;
+    let of =
+        |block| -> Result<Vec<f64>> { Ok(curves.at(block, quantity)?.iter().map(|v| measure(quantity, *v)).collect()) };
+    if quantity == Quantity::Overlap && ladder[2] < COLLAPSED {
+        let figure = format!("1 - overlap behind block {}: exponential collapse", blocks[2]);
+        return Ok(vec![Evidence::mean(figure, &of(blocks[2])?, Interval::at_most(COLLAPSED.sqrt()), alpha)]);
+    }
+    let exponent = (ladder[2] / ladder[0]).ln() / (blocks[2] as f64 / blocks[0] as f64).ln();
+    let found = [of(blocks[0])?, of(blocks[1])?, of(blocks[2])?];
+    let lines = lines(&blocks.map(|l| l as f64), &found);
+    let class = class(ladder);
+    let figure = format!("{}, {}: exponent in l, l = {}..{}", name(quantity), word(class), blocks[0], blocks[2]);
+    let parts = if lab.tier == Tier::Full && quantity == Quantity::SecondMoment { 2.0 } else { 1.0 };
+    let mut evidence = vec![Evidence::slope(figure, &lines, around(exponent), alpha / parts).stating(exponent)];
+    if parts == 2.0 {
+        let ladders: Vec<[f64; 3]> = (0..found[0].len()).map(|i| [found[0][i], found[1][i], found[2][i]]).collect();
+        evidence.extend(Evidence::growth(format!("second moment, {}", word(class)), &ladders, class, alpha / parts));
+    }
+    Ok(evidence)
+}
+
+fn by_width(lab: &Lab, subject: &Subject, quantity: Quantity, alpha: f64) -> Result<Vec<Evidence>> {
+    const BLOCKS: usize = 4;
+    let widths = [1, 2, 4].map(|factor| factor * subject.shape.width);
+    let mut ladder = Vec::new();
+    let mut found = Vec::new();
+    for width in widths {
+        let ffn_width = width / subject.shape.width * subject.shape.ffn_width;
+        let shape = Shape { width, ffn_width, blocks: BLOCKS, tokens: TOKENS, ..subject.shape };
+        let network = network(subject, shape);
+        ladder.push(predicted(&predict(&network.graph(lab.registry)?)?, BLOCKS / 2, quantity)?);
+        let curves: std::sync::Arc<Curves> = lab.sampled(&network, draws(lab))?;
+        found.push(curves.at(BLOCKS / 2, quantity)?);
+    }
+    let exponent = (ladder[2] / ladder[0]).ln() / 4f64.ln();
+    let lines = lines(&widths.map(|d| d as f64), &found);
+    let figure =
+        format!("{} behind block {}: exponent in d, d = {}..{}", name(quantity), BLOCKS / 2, widths[0], widths[2]);
+    Ok(vec![Evidence::slope(figure, &lines, around(exponent), alpha).stating(exponent)])
+}
+
+/// The exponents that are nearer to the stated one than to the next class's; where a law is steeper than any class, as much
+/// relative to it.
+fn around(exponent: f64) -> Interval {
+    Interval::around(exponent, HALFWAY * exponent.abs().max(1.0))
+}
+
+/// A line a draw, in logarithms.
+fn lines(x: &[f64], found: &[Vec<f64>]) -> Vec<Vec<(f64, f64)>> {
+    let draws = found.iter().map(Vec::len).min().unwrap_or(0);
+    (0..draws).map(|i| x.iter().zip(found).map(|(x, y)| (x.ln(), y[i].ln())).collect()).collect()
+}
+
+fn name(quantity: Quantity) -> &'static str {
+    match quantity {
+        Quantity::SecondMoment => "second moment of x",
+        Quantity::Gradient => "squared gradient at x",
+        Quantity::Overlap => "1 - overlap of x",
+    }
+}
+
+fn word(class: Growth) -> &'static str {
+    Growth::NAMES.iter().find(|(_, known)| *known == class).map_or("", |(word, _)| word)
+}
+
+/// The class of y(n), y(2n), y(4n), by the contrasts of [`Evidence::growth`]: constant within a factor 4^(1/4), else by the
+/// increment of the second doubling over that of the first.
+fn class(y: [f64; 3]) -> Growth {
+    let ratio = (y[2] / y[0]).ln().abs();
+    let exponent = ((y[2] - y[1]) / (y[1] - y[0])).log2();
+    let logarithms = y.map(f64::ln);
+    let of_logarithm = ((logarithms[2] - logarithms[1]) / (logarithms[1] - logarithms[0])).log2();
+    match () {
+        () if ratio <= HALFWAY * 4f64.ln() => Growth::Constant,
+        () if of_logarithm > 0.5 => Growth::Exponential,
+        () if exponent <= 0.25 => Growth::Logarithmic,
+        () if exponent <= 0.75 => Growth::SquareRoot,
+        () => Growth::Linear,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_class_is_told_from_the_others() {
+        for (law, class_of_it) in [
+            ((|_| 1.0) as fn(f64) -> f64, Growth::Constant),
+            (|n| 1.0 + n.ln(), Growth::Logarithmic),
+            (|n| 1.0 + n.sqrt(), Growth::SquareRoot),
+            (|n| 1.0 + n, Growth::Linear),
+            (|n| (n / 16.0).exp2(), Growth::Exponential),
+        ] {
+            assert_eq!(class([16.0, 32.0, 64.0].map(law)), class_of_it);
+        }
+    }
+}
