@@ -64,7 +64,8 @@ fn errors(records: &Records) -> Option<String> {
         table.add_row([Cell::new(&subject.spec)].into_iter().chain(worst));
         rows += 1;
     }
-    let note = "largest error that is established (99.9% interval), over all sites, blocks and shapes; overlap: absolute";
+    let note =
+        "largest error that is established (99.9% interval), over all sites, blocks and shapes; overlap: absolute";
     (rows > 0).then(|| format!("{table}\n{note}\n\n"))
 }
 
@@ -110,10 +111,10 @@ fn in_words(counts: &Counts) -> String {
 
 fn totals(records: &Records, counts: &Counts) -> String {
     format!(
-        "{} claims, {} verdicts: {} verified, {} refuted, {} undecided, {} not applicable; {} against what is known, {} \
+        "{}, {}: {} verified, {} refuted, {} undecided, {} not applicable; {} against what is known, {} \
          undecided against it\nprobability that chance moved any verdict: at most {:.1e}\n",
-        records.header.claims.len(),
-        counts.all(),
+        words::count(records.header.claims.len(), "claim"),
+        words::count(counts.all(), "verdict"),
         counts.verified,
         counts.refuted,
         counts.undecided,

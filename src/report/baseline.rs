@@ -57,7 +57,7 @@ impl Baseline {
         let names = (0..profile.layout.figures.len()).map(|figure| profile.layout.name(figure));
         let numbers = names.zip(&profile.figures).filter_map(|(name, figure)| {
             let (value, se) = (figure.value?, figure.se?);
-            Some((name, [value, se]))
+            Some((name, [value, se].map(nine_digits)))
         });
         Baseline { schema: SCHEMA.into(), placement: placement.into(), measured, figures: numbers.collect() }
     }
@@ -124,10 +124,20 @@ impl Baseline {
             moved.push(Moved { figure: name, before, now: value.map(|(value, _)| value), reach });
         }
         // Sites and parameters that the variant no longer has.
-        let gone = known.into_iter().map(|name| Moved { figure: name.clone(), before: Some(self.figures[name][0]), now: None, reach: 0.0 });
+        let gone = known.into_iter().map(|name| Moved {
+            figure: name.clone(),
+            before: Some(self.figures[name][0]),
+            now: None,
+            reach: 0.0,
+        });
         moved.extend(gone);
         moved
     }
+}
+
+/// More digits than f32 has, so that files stay small.
+fn nine_digits(value: f64) -> f64 {
+    format!("{value:.8e}").parse().unwrap_or(value)
 }
 
 /// Half the distance from 1 to the next number of a precision.
