@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use normative::random::{Stream, name_key};
 use normative::report::{FILE, Records};

@@ -1,8 +1,8 @@
 //! All claims, and the plan of a run.
 
-use crate::claims::{About, Claim, Item, Lab, brief, equivalence, init, prediction};
 use crate::claims::{
-    About, Claim, Item, Lab, author, equivalence, gradients, growth, moments, normalizer, prediction, rank, update,
+    About, Claim, Item, Lab, author, brief, equivalence, gradients, growth, init, moments, normalizer, prediction, rank,
+    update,
 };
 use crate::error::{Error, Result, nearest};
 use crate::verify::budget::{self, Pool};

@@ -1,15 +1,21 @@
 //! `normative compare`
 
+use std::path::PathBuf;
+
 use clap::Args as ClapArgs;
 use comfy_table::Cell;
 use serde_json::json;
 
-use crate::cli::request::{Format, ShapeArgs, placement};
+use crate::cli::request::{Format, ShapeArgs, placements};
 use crate::cli::{Outcome, output};
 use crate::error::Result;
+use crate::execute::{Measurement, measure_on_same_weights};
+use crate::fold::Graph;
 use crate::op::Registry;
 use crate::predict::predict;
 use crate::profile::{Draws, Place, Profile, Quantity};
+use crate::report::comparison::{self, Compared};
+use crate::report::{BAND, Candidate, Fitness, band, write_file};
 use crate::sample::sample;
 
 #[derive(ClapArgs)]
@@ -25,36 +31,76 @@ pub struct Args {
     /// The root of all random numbers.
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// Networks measured on the same weights, for differences; 0 leaves them out.
+    #[arg(long, default_value_t = 16)]
+    seeds: u32,
+    /// Write the comparison as a page.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
     #[arg(long, default_value = "table")]
     format: Format,
 }
 
-/// One placement: predicted, and sampled where its law can be.
-struct Compared {
-    predicted: Profile,
-    sampled: Option<Draws>,
-}
-
 pub fn run(args: &Args, registry: &Registry) -> Result<Outcome> {
-    let one = |spec: &String| {
-        let graph = args.shape.graph(&placement(spec, registry)?, registry)?;
+    let placements = placements(&args.specs, registry)?;
+    let resolved = placements.iter().map(|placement| args.shape.resolve(placement)).collect::<Result<Vec<_>>>()?;
+    let graphs =
+        placements.iter().map(|placement| args.shape.graph(placement, registry)).collect::<Result<Vec<_>>>()?;
+    let mut measured = measured(args, &graphs)?.into_iter();
+    let mut all = Vec::new();
+    for case in placements.iter().zip(&resolved).zip(&graphs) {
+        let ((placement, (setting, shape)), graph) = case;
         let sampled = match args.draws {
             0 => None,
             // What cannot be sampled is compared by its prediction alone.
-            draws => sample(&graph, draws as usize, args.seed).ok(),
+            draws => sample(graph, draws as usize, args.seed).ok(),
         };
-        Ok(Compared { predicted: predict(&graph)?, sampled })
-    };
-    let all = args.specs.iter().map(one).collect::<Result<Vec<Compared>>>()?;
+        let candidate = Candidate { placement, setting, shape: *shape };
+        all.push(Compared { candidate, predicted: predict(graph)?, sampled, measured: measured.next() });
+    }
+    let sentences = comparison::sentences(&all, registry)?;
+    if let Some(file) = &args.report {
+        write_file(file, &comparison::page(&all, &sentences, &command(args))?)?;
+    }
     match args.format {
-        Format::Table => output::print(&table(&all))?,
+        Format::Table => output::print(&format!("{}\n{}", table(&all), listed(&sentences)))?,
         Format::Json => output::print_json(&json!({
             "schema": "normative/comparison/1",
             "profiles": all.iter().map(|c| c.predicted.to_json()).collect::<Vec<_>>(),
             "sampled": all.iter().map(|c| c.sampled.as_ref().map(|d| d.profile().to_json())).collect::<Vec<_>>(),
+            "measured": all.iter().map(|c| c.measured.as_ref().map(|d| d.profile().to_json())).collect::<Vec<_>>(),
+            "fitness": all.iter().map(|c| Fitness::of(&c.predicted)).collect::<Vec<_>>(),
+            "sentences": sentences,
         }))?,
     }
     Ok(Outcome::Held)
+}
+
+/// All networks on the same weights, where they have one shape; else none.
+fn measured(args: &Args, graphs: &[Graph]) -> Result<Vec<Draws>> {
+    let same = graphs.iter().all(|graph| graph.network.shape == graphs[0].network.shape);
+    if args.seeds < 2 || !same {
+        return Ok(Vec::new());
+    }
+    let how = Measurement { seeds: args.seeds as usize, first_seed: args.seed, ..Measurement::default() };
+    measure_on_same_weights(&graphs.iter().collect::<Vec<_>>(), &how)
+}
+
+/// The command that gives the same.
+fn command(args: &Args) -> String {
+    let options = args.shape.given().into_iter().map(|(name, value)| format!(" --{name}={value}"));
+    let options: String = options.collect();
+    format!(
+        "normative compare {}{options} --draws={} --seeds={} --seed={}",
+        args.specs.join(" "),
+        args.draws,
+        args.seeds,
+        args.seed
+    )
+}
+
+fn listed(sentences: &[String]) -> String {
+    sentences.iter().map(|sentence| format!("- {sentence}\n")).collect()
 }
 
 /// One row a quantity, one column a placement.
@@ -74,7 +120,10 @@ fn table(all: &[Compared]) -> String {
     row("gradient at the raw input", &|c| {
         Some(output::digits(c.predicted.get(Place::Input, Quantity::Gradient)?.value?))
     });
-    row("  nine networks of ten, sampled", &|c| band(c.sampled.as_ref()?, Place::Input, Quantity::Gradient));
+    row(&format!("  {:.0}% of networks, sampled", 100.0 * BAND), &|c| {
+        let [low, high] = band(c.sampled.as_ref()?, Place::Input, Quantity::Gradient)?;
+        Some(format!("{} to {}", output::digits(low), output::digits(high)))
+    });
     row("gradient of x from block to block", &|c| Some(chart(&stream(&c.predicted, Quantity::Gradient))));
     for name in ["w_2", "w_o", "w_q"] {
         row(&format!("gradient of {name}, first block over last"), &|c| {
@@ -88,15 +137,6 @@ fn table(all: &[Compared]) -> String {
         "{table}\npredicted at width {}, {} blocks, {} tokens; charts run from their own smallest to largest value, on a log scale\n",
         shape.width, shape.blocks, shape.tokens,
     )
-}
-
-/// Between which two values nine draws of ten lie.
-fn band(draws: &Draws, place: Place, quantity: Quantity) -> Option<String> {
-    let figure = draws.layout.figures.iter().position(|f| *f == (place, quantity))?;
-    let mut values: Vec<f64> = draws.rows.iter().map(|row| row[figure]).collect();
-    values.sort_by(f64::total_cmp);
-    let at = |share: f64| values[((values.len() - 1) as f64 * share).round() as usize];
-    Some(format!("{} to {}", output::digits(at(0.05)), output::digits(at(0.95))))
 }
 
 /// The figures of stream x after each block's last statement, its start first.

@@ -111,10 +111,10 @@ fn in_words(counts: &Counts) -> String {
 
 fn totals(records: &Records, counts: &Counts) -> String {
     format!(
-        "{} claims, {} verdicts: {} verified, {} refuted, {} undecided, {} not applicable; {} against what is known, {} \
+        "{}, {}: {} verified, {} refuted, {} undecided, {} not applicable; {} against what is known, {} \
          undecided against it\nprobability that chance moved any verdict: at most {:.1e}\n",
-        records.header.claims.len(),
-        counts.all(),
+        words::count(records.header.claims.len(), "claim"),
+        words::count(counts.all(), "verdict"),
         counts.verified,
         counts.refuted,
         counts.undecided,

@@ -66,6 +66,7 @@ impl Fitness {
 }
 
 /// A placement as a comparison has it.
+#[derive(Clone, Copy)]
 pub struct Candidate<'a> {
     pub placement: &'a Placement,
     pub setting: &'a Setting,

@@ -57,7 +57,7 @@ impl Baseline {
         let names = (0..profile.layout.figures.len()).map(|figure| profile.layout.name(figure));
         let numbers = names.zip(&profile.figures).filter_map(|(name, figure)| {
             let (value, se) = (figure.value?, figure.se?);
-            Some((name, [value, se]))
+            Some((name, [value, se].map(nine_digits)))
         });
         Baseline { schema: SCHEMA.into(), placement: placement.into(), measured, figures: numbers.collect() }
     }
@@ -133,6 +133,11 @@ impl Baseline {
         moved.extend(gone);
         moved
     }
+}
+
+/// More digits than f32 has, so that files stay small.
+fn nine_digits(value: f64) -> f64 {
+    format!("{value:.8e}").parse().unwrap_or(value)
 }
 
 /// Half the distance from 1 to the next number of a precision.

@@ -2,7 +2,6 @@
 //! depths to which half precision holds it. An entry of the records, so that reports need nothing else.
 
 use serde::{Deserialize, Serialize};
-use statrs::distribution::{ContinuousCDF, StudentsT};
 
 use crate::claims::{Lab, Subject};
 use crate::error::{Error, Result};
@@ -14,6 +13,7 @@ use crate::predict::predict;
 use crate::profile::{Draws, Layout, Place, Quantity};
 use crate::report::limits::{self, Limit};
 use crate::sample::sample;
+use crate::verify::student_quantile;
 
 /// Draws from the exact law, for the band in which single networks lie.
 const DRAWS: usize = 64;
@@ -110,13 +110,7 @@ pub fn draw(lab: &Lab, subject: &Subject) -> Result<Curves> {
 
 /// What is drawn, and where: stream x before block 1 and after each block, then every weight matrix of a block.
 fn places(layout: &Layout) -> Vec<(Quantity, String, Vec<(usize, Place)>)> {
-    let mut after: Vec<(usize, Place)> = Vec::new();
-    for (s, site) in layout.sites.iter().enumerate().filter(|(_, site)| site.stream == "x") {
-        match after.last_mut() {
-            Some(last) if last.0 == site.block => last.1 = Place::Site(s),
-            _ => after.push((site.block, Place::Site(s))),
-        }
-    }
+    let after = stream(layout);
     let stream = [Quantity::SecondMoment, Quantity::Overlap, Quantity::Gradient];
     let mut all: Vec<_> = stream.map(|quantity| (quantity, "x".to_owned(), after.clone())).into();
     for (p, point) in layout.parameters.iter().enumerate() {
@@ -130,6 +124,18 @@ fn places(layout: &Layout) -> Vec<(Quantity, String, Vec<(usize, Place)>)> {
         }
     }
     all
+}
+
+/// Stream x before block 1 and after each block.
+pub fn stream(layout: &Layout) -> Vec<(usize, Place)> {
+    let mut after: Vec<(usize, Place)> = Vec::new();
+    for (s, site) in layout.sites.iter().enumerate().filter(|(_, site)| site.stream == "x") {
+        match after.last_mut() {
+            Some(last) if last.0 == site.block => last.1 = Place::Site(s),
+            _ => after.push((site.block, Place::Site(s))),
+        }
+    }
+    after
 }
 
 /// The draws of one figure, where all are numbers.
@@ -153,7 +159,6 @@ fn mean(draws: &Draws, place: Place, quantity: Quantity) -> Option<[f64; 3]> {
     let n = values.len() as f64;
     let mean = values.iter().sum::<f64>() / n;
     let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (n - 1.0);
-    let quantile = StudentsT::new(0.0, 1.0, n - 1.0).ok()?.inverse_cdf(1.0 - LEVEL / 2.0);
-    let reach = quantile * (variance / n).sqrt();
+    let reach = if variance == 0.0 { 0.0 } else { student_quantile(n - 1.0, LEVEL) * (variance / n).sqrt() };
     Some([mean, mean - reach, mean + reach])
 }

@@ -7,6 +7,7 @@ mod advice;
 mod baseline;
 mod chain;
 mod check;
+pub mod comparison;
 mod curves;
 mod environment;
 mod journal;

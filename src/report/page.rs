@@ -32,7 +32,7 @@ pub fn html(records: &Records) -> Result<String> {
     let sheet = Sheet::of(records, &summary);
     let placements = placements(records, &sheet)?;
     let brief: Vec<&Claim> = sheet.claims.iter().filter(|claim| claim.family == "brief").collect();
-    rendered("report.html", context! { sheet, placements, brief, style => STYLE, band => 100.0 * BAND, level => LEVEL })
+    rendered("report.html", context! { sheet, placements, brief, band => 100.0 * BAND, level => LEVEL })
 }
 
 /// The report for a pull request.
@@ -52,7 +52,7 @@ fn render(name: &str, records: &Records) -> Result<String> {
     rendered(name, context! { sheet => Sheet::of(records, &summary) })
 }
 
-fn rendered(name: &str, context: minijinja::Value) -> Result<String> {
+pub(super) fn rendered(name: &str, context: minijinja::Value) -> Result<String> {
     let defect = |error: minijinja::Error| Error::Refused {
         subject: format!("the report's template {name}"),
         reason: format!("{error:#}"),
@@ -68,6 +68,8 @@ fn templates() -> std::result::Result<Environment<'static>, minijinja::Error> {
     all.set_trim_blocks(true);
     all.set_lstrip_blocks(true);
     all.add_template("report.html", include_str!("templates/report.html"))?;
+    all.add_global("style", STYLE);
+    all.add_template("comparison.html", include_str!("templates/comparison.html"))?;
     all.add_template("report.md", include_str!("templates/report.md"))?;
     all.add_template("junit.xml", include_str!("templates/junit.xml"))?;
     Ok(all)

@@ -25,6 +25,9 @@ const LINES: [RGBColor; 6] = [
     RGBColor(0x44, 0x44, 0x66),
 ];
 
+/// Pixels between two names one below the other.
+const LINE_HEIGHT: i32 = 13;
+
 /// The ratio of largest to smallest value from which a logarithmic axis helps.
 const LOGARITHMIC: f64 = 10.0;
 
@@ -49,12 +52,16 @@ pub fn pictures(curves: &Curves) -> Result<Vec<Picture>> {
         matrices.into_iter().partition(|c| ["w_q", "w_k"].contains(&c.of.as_str()));
     panels.push(("gradients of the matrices", values));
     panels.push(("gradients of queries and keys", scores));
-    panels.retain(|(_, curves): &(&str, Vec<&Curve>)| curves.iter().any(|curve| span(curve).is_some()));
-    panels.into_iter().map(|(name, curves)| picture(name, &curves)).collect()
+    let pictures = panels.into_iter().map(|(name, curves)| picture(name, &curves));
+    pictures.filter_map(Result::transpose).collect()
 }
 
-fn picture(name: &str, curves: &[&Curve]) -> Result<Picture> {
+/// Curves in one picture; `None` where there is no number to show.
+pub fn picture(name: &str, curves: &[&Curve]) -> Result<Option<Picture>> {
     let spans: Vec<(f64, f64)> = curves.iter().filter_map(|curve| span(curve)).collect();
+    if spans.is_empty() {
+        return Ok(None);
+    }
     let low = spans.iter().map(|span| span.0).fold(f64::INFINITY, f64::min);
     let high = spans.iter().map(|span| span.1).fold(f64::NEG_INFINITY, f64::max);
     let logarithmic = low > 0.0 && high / low > LOGARITHMIC;
@@ -67,9 +74,9 @@ fn picture(name: &str, curves: &[&Curve]) -> Result<Picture> {
             draw(curves, low - room..high + room, &mut svg)
         }
     };
-    drawn.map_err(|reason| Error::Refused {
+    drawn.map_err(|error| Error::Refused {
         subject: format!("the picture of {name}"),
-        reason,
+        reason: error.to_string(),
         help: "this is a defect of normative".into(),
     })?;
     let ends = |curve: &&Curve| {
@@ -82,7 +89,7 @@ fn picture(name: &str, curves: &[&Curve]) -> Result<Picture> {
     // The page sets the size; the picture keeps its proportions.
     let size = format!("width=\"{}\" height=\"{}\" ", SIZE.0, SIZE.1);
     let name = if logarithmic { format!("{name} (logarithmic)") } else { name.to_owned() };
-    Ok(Picture { name, words, svg: svg.replacen(&size, "", 1).replace('\n', "") })
+    Ok(Some(Picture { name, words, svg: svg.replacen(&size, "", 1).replace('\n', "") }))
 }
 
 /// Smallest and largest of all that a curve shows.
@@ -97,23 +104,22 @@ fn span(curve: &Curve) -> Option<(f64, f64)> {
 }
 
 /// Draws curves over the block's number.
-fn draw<Y>(curves: &[&Curve], y: Y, svg: &mut String) -> std::result::Result<(), String>
+fn draw<Y>(curves: &[&Curve], y: Y, svg: &mut String) -> std::result::Result<(), Box<dyn std::error::Error>>
 where
     Y: AsRangedCoord<Value = f64>,
     Y::CoordDescType: Ranged<ValueType = f64> + ValueFormatter<f64>,
 {
-    let words = |error: &dyn std::fmt::Display| error.to_string();
     let several = curves.len() > 1;
+    let longest = curves.iter().map(|curve| curve.of.len()).max().unwrap_or(0);
     let blocks = curves.iter().flat_map(|curve| &curve.points).map(|point| point.block as f64);
     let (first, last) = blocks.fold((f64::INFINITY, 0.0), |(a, b): (f64, f64), x| (a.min(x), b.max(x)));
     let area = SVGBackend::with_string(svg, SIZE).into_drawing_area();
     let mut chart = ChartBuilder::on(&area)
         .margin(6)
-        .margin_right(if several { 40 } else { 12 })
+        .margin_right(if several { 14 + 7 * longest as i32 } else { 12 })
         .x_label_area_size(34)
         .y_label_area_size(52)
-        .build_cartesian_2d(first - 0.2..last.max(first + 1.0) + 0.2, y)
-        .map_err(|e| words(&e))?;
+        .build_cartesian_2d(first - 0.2..last.max(first + 1.0) + 0.2, y)?;
     chart
         .configure_mesh()
         .disable_x_mesh()
@@ -124,40 +130,50 @@ where
         .x_labels(8)
         .y_labels(5)
         .x_desc("block")
-        .x_label_formatter(&|x| format!("{x:.0}"))
+        .x_label_formatter(&|x| if x.fract() == 0.0 { format!("{x:.0}") } else { String::new() })
         .y_label_formatter(&|y| short(*y))
-        .draw()
-        .map_err(|e| words(&e))?;
+        .draw()?;
+    let mut ends = Vec::new();
     for (index, curve) in curves.iter().enumerate() {
         let colour = LINES[index % LINES.len()];
         let at = |value: fn(&crate::report::curves::Point) -> Option<f64>| {
             let points = curve.points.iter().filter_map(move |p| Some((p.block as f64, value(p)?)));
             points.filter(|(_, y)| y.is_finite()).collect::<Vec<_>>()
         };
-        if !several {
-            let mut band = at(|point| Some(point.sampled?[0]));
-            band.extend(at(|point| Some(point.sampled?[1])).into_iter().rev());
-            chart.draw_series([Polygon::new(band, BAND.mix(0.6).filled())]).map_err(|e| words(&e))?;
+        let mut band = at(|point| Some(point.sampled?[0]));
+        band.extend(at(|point| Some(point.sampled?[1])).into_iter().rev());
+        let tint = if several { colour.mix(0.15) } else { BAND.mix(0.6) };
+        // Bands of matrices lie on each other.
+        if !curve.of.starts_with("w_") {
+            chart.draw_series([Polygon::new(band, tint.filled())])?;
         }
         let line = at(|point| point.predicted);
         let end = line.last().copied();
-        chart.draw_series(LineSeries::new(line, colour.stroke_width(2))).map_err(|e| words(&e))?;
+        chart.draw_series(LineSeries::new(line, colour.stroke_width(2)))?;
         let points = curve.points.iter().filter_map(|p| Some((p.block as f64, p.measured?)));
         let dots = if several { colour } else { MEASURED };
         for (x, [mean, low, high]) in points {
-            chart
-                .draw_series([PathElement::new(vec![(x, low), (x, high)], dots.stroke_width(1))])
-                .map_err(|e| words(&e))?;
-            chart.draw_series([Circle::new((x, mean), 2, dots.filled())]).map_err(|e| words(&e))?;
+            chart.draw_series([PathElement::new(vec![(x, low), (x, high)], dots.stroke_width(1))])?;
+            chart.draw_series([Circle::new((x, mean), 2, dots.filled())])?;
         }
-        if let (true, Some(end)) = (several, end) {
-            let label = EmptyElement::at(end)
-                + Text::new(curve.of.clone(), (8, -6), ("sans-serif", 12).into_font().color(&colour));
-            chart.draw_series([label]).map_err(|e| words(&e))?;
-        }
+        ends.extend(end.filter(|_| several).map(|end| (end, curve.of.clone(), colour)));
     }
+    // Names stand at the ends of their lines, and where these meet one below the other.
+    let height = |end: &(f64, f64)| chart.backend_coord(end).1;
+    ends.sort_by_key(|(end, _, _)| height(end));
+    let mut free = i32::MIN;
+    let mut names = Vec::new();
+    for (end, name, colour) in ends {
+        let at = height(&end);
+        let row = at.max(free);
+        free = row + LINE_HEIGHT;
+        let style = ("sans-serif", 12).into_font().color(&colour);
+        names.push(EmptyElement::at(end) + Text::new(name, (8, row - at - 6), style));
+    }
+    chart.draw_series(names)?;
     drop(chart);
-    area.present().map_err(|e| words(&e))
+    area.present()?;
+    Ok(())
 }
 
 /// A number on an axis.

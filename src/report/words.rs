@@ -29,13 +29,18 @@ pub fn interval(interval: Interval) -> String {
     }
 }
 
+/// `1 claim`, `2 claims`.
+pub fn count(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
 pub fn shape(shape: &Shape) -> String {
     format!(
-        "width {}, {} blocks, {} tokens, {} heads, ffn {}{}",
+        "width {}, {}, {}, {}, ffn {}{}",
         shape.width,
-        shape.blocks,
-        shape.tokens,
-        shape.heads,
+        count(shape.blocks, "block"),
+        count(shape.tokens, "token"),
+        count(shape.heads, "head"),
         shape.ffn_width,
         if shape.causal { ", causal" } else { "" },
     )
