@@ -2,11 +2,10 @@
 
 use candle_core::Tensor;
 use normative::error::{Error, Result};
-use normative::op::{
+use normative::op::{Matrices, 
     Attention, DrawPull, Drawn, Elementwise, Ffn, Gradient, Moments, Op, Parameter, Parameters, Radial, Registry,
     Responded, Response, Role, Rows, Site, Vjp,
 };
-use normative::random::Stream;
 use normative::spec::{File, Overrides, Placement};
 use normative::zoo;
 
@@ -64,7 +63,7 @@ impl<O: Response> Response for Off<O> {
         self.inner.respond(at, input)
     }
 
-    fn draw(&self, at: &Site, input: &Rows, stream: &mut Stream) -> Result<Drawn> {
+    fn draw(&self, at: &Site, input: &Rows, stream: &mut dyn Matrices) -> Result<Drawn> {
         let drawn = self.inner.draw(at, input, stream)?;
         let factors = [(self.output)(at), (self.back)(at), (self.gradient)(at)];
         Ok(Drawn { output: drawn.output * factors[0], pull: Box::new(OffPull { inner: drawn.pull, factors }) })
@@ -77,7 +76,7 @@ struct OffPull {
 }
 
 impl DrawPull for OffPull {
-    fn pull(self: Box<Self>, cotangent: Rows, stream: &mut Stream) -> Result<(Rows, Vec<f64>)> {
+    fn pull(self: Box<Self>, cotangent: Rows, stream: &mut dyn Matrices) -> Result<(Rows, Vec<f64>)> {
         let [output, back, gradient] = self.factors;
         let (input, squares) = self.inner.pull(cotangent * output, stream)?;
         Ok((input * back, squares.iter().map(|g| g * gradient * gradient).collect()))

@@ -26,6 +26,11 @@ impl Gradient {
         }
     }
 
+    /// The squared Frobenius norm, in f64.
+    pub fn squared_norm(&self) -> candle_core::Result<f64> {
+        self.squared_norms(1)?.get(0)?.to_scalar()
+    }
+
     /// The squared Frobenius norm in each of several stacked networks, `(networks,)` in f64. For an outer product by
     /// |X^T D|^2 = <X X^T, D D^T>, which costs rows^2 (n_in + n_out) instead of rows n_in n_out.
     pub fn squared_norms(&self, networks: usize) -> candle_core::Result<Tensor> {
