@@ -7,7 +7,7 @@ use clap::Args as ClapArgs;
 use serde_json::{Value, json};
 
 use crate::cli::request::Format;
-use crate::cli::{Outcome, output, request};
+use crate::cli::{Outcome, output, request, verify};
 use crate::error::{Error, Result};
 use crate::execute::describe;
 use crate::op::Registry;
@@ -44,6 +44,7 @@ pub fn run(args: &Args, registry: &Registry) -> Result<Outcome> {
         probes.extend(selftest::fixtures(folder, registry, &device)?);
     }
     probes.extend(selftest::repeats(registry, &device)?);
+    probes.push(same_verdicts(&args.device, registry)?);
     let timings = speed(&device)?;
     let record = record(args, &device, &probes, &timings);
     if let Some(path) = &args.record {
@@ -59,6 +60,28 @@ pub fn run(args: &Args, registry: &Registry) -> Result<Outcome> {
         Format::Json => output::print_json(&record)?,
     }
     Ok(if probes.iter().any(Probe::differs) { Outcome::Refuted } else { Outcome::Held })
+}
+
+/// The quick tier of claims over the whole zoo has the same verdicts on the device and on the host.
+fn same_verdicts(device: &str, registry: &Registry) -> Result<Probe> {
+    let (ours, theirs) = (verify::whole_zoo(device, registry)?, verify::whole_zoo("cpu", registry)?);
+    let pairs: Vec<_> = ours.findings().zip(theirs.findings()).collect();
+    let different: Vec<String> = pairs
+        .iter()
+        .filter(|(a, b)| (&a.claim, &a.placement, a.verdict) != (&b.claim, &b.placement, b.verdict))
+        .map(|(a, b)| {
+            let place = a.placement.as_deref().unwrap_or("no placement");
+            format!("{} on {place}: {} here, {} on the host", a.claim, a.verdict.word(), b.verdict.word())
+        })
+        .collect();
+    let same_number = ours.findings().count() == theirs.findings().count();
+    Ok(Probe {
+        part: Part::Verdicts,
+        name: format!("{} verdicts", pairs.len()),
+        result: if different.is_empty() { "the same".into() } else { different.join("; ") },
+        error: if same_number { different.len() as f64 } else { f64::NAN },
+        bound: 0.0,
+    })
 }
 
 fn table(device: &Device, probes: &[Probe]) -> String {

@@ -60,6 +60,38 @@ enum TierArg {
 }
 
 pub fn run(args: &Args, registry: &Registry) -> Result<Outcome> {
+    let (records, ran) = judged(args, registry)?;
+    if let Some(folder) = &args.report {
+        report::write(folder, &records)?;
+    }
+    if let Some(file) = &args.junit {
+        report::write_file(file, &report::junit(&records)?)?;
+    }
+    ran?;
+    match args.format {
+        Format::Table => output::print(&verdicts::text(&records))?,
+        Format::Json => output::print_json(&report::json(&records))?,
+    }
+    Ok(verdicts::outcome(&records))
+}
+
+/// The records of the quick tier over the whole zoo on a device, as the command without further options has them.
+///
+/// # Errors
+/// Those of the command.
+pub fn whole_zoo(device: &str, registry: &Registry) -> Result<Records> {
+    #[derive(clap::Parser)]
+    struct Alone {
+        #[command(flatten)]
+        args: Args,
+    }
+    let Alone { args } = clap::Parser::parse_from(["verify", "--device", device]);
+    let (records, ran) = judged(&args, registry)?;
+    ran.map(|()| records)
+}
+
+/// Plans, judges and records; what was judged is there also where an item failed.
+fn judged(args: &Args, registry: &Registry) -> Result<(Records, Result<()>)> {
     let device = args.device.device()?;
     let subjects = subjects(args, placements(&args.specs, registry)?)?;
     let lab = Lab {
@@ -100,18 +132,7 @@ pub fn run(args: &Args, registry: &Registry) -> Result<Outcome> {
         bar.inc(1);
     });
     bar.finish_and_clear();
-    if let Some(folder) = &args.report {
-        report::write(folder, &records)?;
-    }
-    if let Some(file) = &args.junit {
-        report::write_file(file, &report::junit(&records)?)?;
-    }
-    ran?;
-    match args.format {
-        Format::Table => output::print(&verdicts::text(&records))?,
-        Format::Json => output::print_json(&report::json(&records))?,
-    }
-    Ok(verdicts::outcome(&records))
+    Ok((records, ran))
 }
 
 /// The placements at the shape and in the setting asked for, each checked before anything runs.

@@ -29,10 +29,13 @@ pub enum Part {
     Fixture,
     /// The same network ten times.
     Repeats,
+    /// The quick tier of claims.
+    Verdicts,
 }
 
 impl Part {
-    pub const ALL: [Part; 5] = [Part::Weights, Part::Op, Part::Placement, Part::Fixture, Part::Repeats];
+    pub const ALL: [Part; 6] =
+        [Part::Weights, Part::Op, Part::Placement, Part::Fixture, Part::Repeats, Part::Verdicts];
 
     pub fn word(self) -> &'static str {
         match self {
@@ -41,6 +44,7 @@ impl Part {
             Part::Placement => "placements",
             Part::Fixture => "fixtures",
             Part::Repeats => "repeats",
+            Part::Verdicts => "verdicts",
         }
     }
 }
