@@ -76,7 +76,7 @@ impl Battery {
                 About::EveryPlacement => true,
                 About::BuiltIn(names) => {
                     let known = |name: &&str| lab.subjects.iter().any(|subject| subject.spec == **name);
-                    names.iter().any(|name| known(&name))
+                    names.iter().any(known)
                 }
                 About::Nothing => whole,
             };

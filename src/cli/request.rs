@@ -254,7 +254,8 @@ pub fn device(name: &str) -> Result<Device> {
             help: "devices are cpu, cuda:0, cuda:1, ...".into(),
         });
     };
-    Device::new_cuda(index).map_err(|e| Error::Device {
+    // A stream of its own: the default one is another for each host thread, and nothing orders them.
+    Device::new_cuda_with_stream(index).map_err(|e| Error::Device {
         device: name.into(),
         cause: match candle_core::utils::cuda_is_available() {
             false => "this binary was built without the feature cuda".into(),
