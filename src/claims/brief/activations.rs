@@ -44,7 +44,7 @@ pub fn statements() -> Vec<Statement> {
                 expected: Verdict::Verified,
                 setting: "xiong",
                 stated: &[0.5, 1.5, 1.0],
-                sizes: &[[128, 128, 4]],
+                sizes: &[[128, 256, 4]],
                 full: Some([128, 1000, 4]),
                 judge: linear_growth,
                 instead: "The second moment does not grow in proportion to l.",
@@ -60,7 +60,7 @@ pub fn statements() -> Vec<Statement> {
                 expected: Verdict::Refuted,
                 setting: "xiong",
                 stated: &[1.0],
-                sizes: &[[16, 2, 1], [32, 4, 4], [64, 64, 4]],
+                sizes: &[[64, 4, 4], [64, 8, 4], [64, 64, 4]],
                 full: Some([64, 1000, 4]),
                 judge: exponential_growth,
                 instead: "ln E x^2 would grow as much over the second half of the blocks as over the first. At initialization growth is \
@@ -177,7 +177,7 @@ fn linear_growth(bench: &Bench, size: Size) -> Result<Vec<Evidence>> {
         Ok(bench.mean(format!("pre-ln: (E x_l^2 - E x_0^2)/l, l = {block}"), &added, Interval::new(*least, *most)))
     };
     let point = |block: usize| Ok((block as f64, added(&curves, block)?));
-    let mut evidence = [size.blocks / 16, size.blocks / 4].into_iter().map(per_block).collect::<Result<Vec<_>>>()?;
+    let mut evidence = [size.blocks / 16, size.blocks / 8].into_iter().map(per_block).collect::<Result<Vec<_>>>()?;
     let points = [size.blocks / 4, size.blocks / 2, size.blocks].into_iter().map(point).collect::<Result<Vec<_>>>()?;
     let accepted = Interval::around(*order, EXPONENT);
     evidence.push(bench.exponent("pre-ln: exponent in l of E x_l^2 - E x_0^2", &points, accepted).stating(*order));

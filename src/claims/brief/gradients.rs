@@ -100,7 +100,7 @@ pub fn statements() -> Vec<Statement> {
                 stated: &[1.6, 0.3],
                 full: None,
                 instead: "Thirty blocks below the output, the gradient of a Post-LN network is about what it is at the top.",
-                ..trial(POST, Refuted, &[[16, 30, 1], [32, 30, 2], [128, 30, 4]], dropped_by_last_block)
+                ..trial(POST, Refuted, &[[64, 30, 4], [128, 30, 4]], dropped_by_last_block)
             }),
         },
         Statement {
@@ -123,7 +123,7 @@ pub fn statements() -> Vec<Statement> {
                 stated: &[0.15, 0.1414],
                 full: None,
                 instead: "1/sqrt(50) is 14.14%, but it is no law of Post-LN's gradients (brief.a13).",
-                ..trial(POST, Refuted, &[[16, 50, 1], [64, 50, 4], [128, 50, 4]], fifteen_percent)
+                ..trial(POST, Refuted, &[[64, 50, 4], [128, 50, 4]], fifteen_percent)
             }),
         },
     ]

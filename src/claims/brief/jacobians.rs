@@ -56,7 +56,7 @@ pub fn statements() -> Vec<Statement> {
             basis: Basis::Trial(Trial {
                 about: About::BuiltIn(&["pre-ln"]),
                 expected: Refuted,
-                sizes: &[[16, 1, 1], [64, 96, 4]],
+                sizes: &[[64, 2, 4], [64, 96, 4]],
                 full: Some([64, 1000, 4]),
                 judge: undiminished,
                 instead: "The identity is there, but the final norm divides by sqrt(E x_N^2): the last layers receive the loss's gradient \

@@ -69,6 +69,11 @@ pub type Sizes = &'static [[usize; 3]];
 pub type Judge = fn(&Bench, Size) -> Result<Vec<Evidence>>;
 
 /// All 51 of them, in order.
+///
+/// ```
+/// let all = normative::claims::brief::statements();
+/// assert_eq!(all[12].id, "brief.a13.post_ln_gradient_inverse_sqrt_layer");
+/// ```
 pub fn statements() -> Vec<Statement> {
     let parts = [
         exact::statements(),
