@@ -3,9 +3,10 @@
 use candle_core::{DType, Device};
 use rayon::prelude::*;
 
+use crate::effort;
 use crate::error::Result;
 use crate::execute::figures::figures;
-use crate::execute::memory::one_seed;
+use crate::execute::memory::{one_seed, one_seed_operations};
 use crate::execute::{Weights, draw_cotangent, draw_input, run};
 use crate::fold::Graph;
 use crate::memory;
@@ -40,11 +41,15 @@ pub fn measure(graph: &Graph, how: &Measurement) -> Result<Draws> {
 /// so that their differences vary less than themselves.
 ///
 /// # Errors
-/// A tensor operation that fails, with its site; [`crate::error::Error::Memory`] where the networks do not fit.
+/// A tensor operation that fails, with its site; [`crate::error::Error::Memory`] where the networks do not fit, and
+/// [`crate::error::Error::Effort`] where they would run on the CPU for more than a day.
 pub fn measure_on_same_weights(graphs: &[&Graph], how: &Measurement) -> Result<Vec<Draws>> {
     let threads = rayon::current_num_threads().min(how.seeds.max(1)) as u64;
     let largest = graphs.iter().map(|graph| one_seed(graph, how.dtype)).max().unwrap_or(0);
     memory::fits(largest.saturating_mul(threads))?;
+    if how.device.is_cpu() {
+        effort::fits(graphs.iter().map(|graph| one_seed_operations(graph)).sum::<f64>() * how.seeds as f64)?;
+    }
     let layouts: Vec<Layout> = graphs.iter().map(|graph| Layout::new(graph)).collect();
     let one_seed = |index: usize| -> Result<Vec<Vec<f64>>> {
         let seed = how.first_seed.wrapping_add(index as u64);

@@ -1,4 +1,4 @@
-//! What a measurement keeps in memory.
+//! What a measurement keeps in memory, and what it takes to do.
 
 use candle_core::DType;
 
@@ -28,4 +28,15 @@ pub fn one_seed(graph: &Graph, dtype: DType) -> u64 {
     // The host draws each matrix in f64 and keeps it for the other placements.
     let number = dtype.size_in_bytes() as u64;
     weights.saturating_mul(number + 8).saturating_add(kept.saturating_mul(number))
+}
+
+/// Floating-point operations of one seed: every entry of a matrix is drawn (some 20) and meets each token three times,
+/// forward, for the input's cotangent and for its own; attention's pairs of tokens alike.
+pub fn one_seed_operations(graph: &Graph) -> f64 {
+    let shape = graph.network.shape;
+    let tokens = shape.tokens as f64;
+    let layout = Layout::new(graph);
+    let sizes = layout.parameters.iter().map(|p| p.parameter.shape.iter().map(|n| *n as f64).product::<f64>());
+    let calls = graph.calls.len() as f64;
+    sizes.sum::<f64>() * (20.0 + 6.0 * tokens) + calls * 12.0 * tokens * tokens * shape.width as f64
 }

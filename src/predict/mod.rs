@@ -11,6 +11,7 @@ mod history;
 mod joint;
 mod law;
 mod plan;
+mod size;
 
 use crate::error::Result;
 use crate::fold::Graph;
@@ -22,8 +23,10 @@ use plan::Plan;
 /// The predicted figures of a network, each with the error law that it obeys; null with a reason where theory does not apply.
 ///
 /// # Errors
-/// None that a graph can cause: what an op refuses becomes a figure's reason.
+/// [`crate::error::Error::Memory`] or [`crate::error::Error::Effort`] where the tokens are too many for their Grams; what an op
+/// refuses becomes a figure's reason.
 pub fn predict(graph: &Graph) -> Result<Profile> {
+    size::check(graph)?;
     let layout = Layout::new(graph);
     let plan = Plan::new(graph);
     let mut forward = Forward::new(graph, &plan);
