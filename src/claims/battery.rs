@@ -1,11 +1,14 @@
 //! All claims, and the plan of a run.
 
-use crate::claims::{About, Claim, Item, Lab, prediction};
+use crate::claims::{About, Claim, Item, Lab, prediction, sampling};
 use crate::error::{Error, Result, nearest};
 
 /// The families in the order in which reports have them: name, what it is about, its claims.
 pub fn families() -> Vec<(&'static str, &'static str, Vec<Claim>)> {
-    vec![("prediction", "what the closed form says is what networks do", prediction::claims())]
+    vec![
+        ("prediction", "what the closed form says is what networks do", prediction::claims()),
+        ("sampling", "what the exact law without weights says is what networks do", sampling::claims()),
+    ]
 }
 
 /// The claims of a run.

@@ -5,6 +5,7 @@
 
 mod battery;
 mod prediction;
+mod sampling;
 
 pub use battery::{Battery, families};
 
