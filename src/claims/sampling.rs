@@ -83,14 +83,14 @@ fn deep(lab: &Lab) -> impl Iterator<Item = Shape> {
 const SHAPES: [usize; 2] = [1, 4];
 
 /// Draws from the exact law for each network measured: they cost less.
-const DRAWS_A_SEED: usize = 2;
+const DRAWS_A_SEED: usize = 4;
 
 /// Fresh draws of the second stage, as a multiple of the first's.
 const ESCALATION: usize = 4;
 
 /// One item a shape; the quick one is small.
 fn plan_agreement(claim: &Claim, lab: &Lab) -> Result<Vec<Item>> {
-    let small = Shape { width: 64, blocks: 2, tokens: 5, heads: 2, ffn_width: 128, causal: true };
+    let small = Shape { width: 64, blocks: 2, tokens: 8, heads: 2, ffn_width: 128, causal: true };
     let shapes = generated_shapes(SHAPES[1] - 1, lab.seed).into_iter();
     let shapes = std::iter::once(small).chain(shapes).take(SHAPES[usize::from(lab.tier == Tier::Full)]);
     let item = |(index, shape)| Item {
@@ -125,7 +125,7 @@ fn agreement(lab: &Lab, subject: &Subject, shape: Shape) -> Result<Finding> {
         let how = Measurement { seeds, first_seed, device: lab.device.clone(), dtype: lab.dtype };
         Ok((sample(&graph, DRAWS_A_SEED * seeds, first_seed)?, measure(&graph, &how)?))
     };
-    let seeds = lab.seeds_per_shape;
+    let seeds = lab.seeds;
     let (sampled, measured) = match both(0, seeds) {
         Err(Error::Refused { reason, .. }) => return Ok(place(Finding::not_applicable(AGREES, reason))),
         other => other?,
@@ -134,26 +134,26 @@ fn agreement(lab: &Lab, subject: &Subject, shape: Shape) -> Result<Finding> {
     Ok(place(finding(&sampled, &equality)))
 }
 
-/// The figures whose laws differ, else of every family the one that is resolved worst.
+/// The figures whose laws differ, else of every family the one that is resolved worst: within how much of the standard
+/// deviation of a draw the two means agree.
 fn finding(sampled: &Draws, equality: &Equality) -> Finding {
+    let reach = |c: &Contrast| (c.difference.abs() + c.reach(FIRST_LEVEL)) / c.deviation;
     let widest = |family: Family| {
         let of = equality.contrasts.iter().filter(|c| c.family == family);
-        let reach = |c: &Contrast| c.difference.abs() + c.reach(FIRST_LEVEL * SECOND_LEVEL);
         of.max_by(|a, b| reach(a).total_cmp(&reach(b)))
     };
     let evidence = match equality.refuted.is_empty() {
-        false => equality.refuted.iter().map(|c| difference(sampled, c, 0.0)).collect(),
-        true => Family::ALL.into_iter().filter_map(|f| widest(f).map(|c| difference(sampled, c, FACTOR))).collect(),
+        false => equality.refuted.iter().map(|c| difference(sampled, c, 0.0, SECOND_LEVEL)).collect(),
+        true => {
+            let widest = Family::ALL.into_iter().filter_map(widest);
+            widest.map(|c| difference(sampled, c, c.deviation, FIRST_LEVEL)).collect()
+        }
     };
     Finding::of(AGREES, evidence)
 }
 
-/// The widest interval that still says something: a factor of e between the two sides, or 1 between overlaps.
-const FACTOR: f64 = 1.0;
-
-fn difference(sampled: &Draws, contrast: &Contrast, margin: f64) -> Evidence {
+fn difference(sampled: &Draws, contrast: &Contrast, margin: f64, alpha: f64) -> Evidence {
     let Contrast { figure, difference, se, freedom, .. } = *contrast;
-    let alpha = FIRST_LEVEL * SECOND_LEVEL;
     let of = if contrast.family == Family::Overlap { "" } else { "logarithm of " };
     Evidence {
         figure: format!("{of}{}, measured less sampled", sampled.layout.name(figure)),
@@ -398,7 +398,7 @@ mod tests {
 
     fn findings(claim: &str, subjects: &[Subject], registry: &Registry) -> Vec<Finding> {
         let (device, dtype, tier) = (Device::Cpu, DType::F32, Tier::Quick);
-        let lab = Lab { registry, subjects, device, dtype, tier, seed: 7, seeds: 64, seeds_per_shape: 32 };
+        let lab = Lab { registry, subjects, device, dtype, tier, seed: 7, seeds: 48, seeds_per_shape: 32 };
         let claim = claims().into_iter().find(|c| c.id == claim).unwrap();
         let items = (claim.plan)(&claim, &lab).unwrap();
         items.iter().flat_map(|item| (item.judge)(&lab).unwrap()).collect()

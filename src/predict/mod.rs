@@ -5,6 +5,7 @@
 //! values. Must not touch tensors, and knows no op by name. Start at [`predict`].
 
 mod backward;
+mod coordinates;
 mod fluctuation;
 mod forward;
 mod history;
@@ -31,8 +32,8 @@ pub fn predict(graph: &Graph) -> Result<Profile> {
     let plan = Plan::new(graph);
     let mut forward = Forward::new(graph, &plan);
     graph.sweep(&mut forward)?;
-    let Forward { steps, sizes, .. } = forward;
-    let mut backward = Backward::new(graph, &plan, &steps);
+    let Forward { steps, sizes, coordinates, .. } = forward;
+    let mut backward = Backward::new(graph, &plan, &steps, &coordinates);
     graph.sweep_back(&mut backward)?;
     let parameter = |p: usize| -> Known<f64> {
         let point = &layout.parameters[p];

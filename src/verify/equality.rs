@@ -19,6 +19,8 @@ pub struct Contrast {
     /// The second side's mean less the first's; of logarithms, except for an overlap.
     pub difference: f64,
     pub se: f64,
+    /// The standard deviation of one draw, of both sides together.
+    pub deviation: f64,
     /// Welch's degrees of freedom.
     pub freedom: f64,
 }
@@ -54,7 +56,9 @@ pub fn contrasts(one: &Draws, other: &Draws) -> Vec<Contrast> {
         let variance = parts[0] + parts[1];
         let freedom = variance.powi(2) / (parts[0].powi(2) / (a.count - 1.0) + parts[1].powi(2) / (b.count - 1.0));
         let difference = if difference.is_nan() { f64::INFINITY } else { difference };
-        Some(Contrast { figure, family: Family::of(&one.layout, figure), difference, se: variance.sqrt(), freedom })
+        let family = Family::of(&one.layout, figure);
+        let deviation = ((a.variance + b.variance) / 2.0).sqrt();
+        Some(Contrast { figure, family, difference, se: variance.sqrt(), deviation, freedom })
     };
     (0..one.layout.figures.len()).filter_map(contrast).collect()
 }

@@ -82,6 +82,7 @@ pub fn respond(at: &Site, input: &Moments) -> Result<Responded> {
         freedom: if projected { 1.0 / (1.0 / d + 1.0 / behind.freedom) } else { behind.freedom },
         constant: if projected { 1.0 } else { behind.constant },
         mean: None,
+        coordinates: None,
     };
     let scored = !at.setting.uniform_attention;
     let pull = Back {
@@ -139,8 +140,7 @@ impl Pull for Back {
         // What is missing of the cotangent along a value is missing behind its matrix, the rest of which is independent of it.
         let lost = |radial: f64| (1.0 - (1.0 - radial) / self.width).max(0.0);
         let passed = if self.projected { self.gains.o * lost(cotangent.radial) } else { 1.0 };
-        let stretch = if self.projected { 1.0 } else { cotangent.stretch };
-        let behind = Cotangent { gram: g * passed, constant, stretch, ..cotangent.clone() };
+        let behind = Cotangent { gram: g * passed, constant, stretch: 1.0, together: 1.0, ..cotangent.clone() };
         let (Cotangent { gram: g_z, recoil, radial, .. }, out_gains) = match &self.out_norm {
             Some(norm) => {
                 let pulled = norm.pull(&behind);

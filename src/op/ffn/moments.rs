@@ -50,6 +50,7 @@ pub fn respond(at: &Site, input: &Moments) -> Result<Responded> {
         freedom: n_h,
         constant: 1.0,
         mean: Some(mean),
+        coordinates: None,
     };
     let hidden_elasticity = elasticity;
     let norm = hidden_norm(at).map(|(op, site)| op.respond(&site, &hidden)).transpose()?;
@@ -78,7 +79,8 @@ pub fn respond(at: &Site, input: &Moments) -> Result<Responded> {
         input_spread: input.spread,
         norm: pull_hidden,
     };
-    let output = Moments { gram, spread: 2.0 / d + output.spread, freedom, constant: 1.0, mean: None };
+    let output =
+        Moments { gram, spread: 2.0 / d + output.spread, freedom, constant: 1.0, mean: None, coordinates: None };
     Ok(Responded { output, linear: None, elasticity, centred_elasticity, pull: Box::new(pull) })
 }
 
@@ -139,7 +141,7 @@ impl Pull for Back {
         // matrix, as the rest of W is independent of y.
         let lost = |radial: f64, width: f64| (1.0 - (1.0 - radial) / width).max(0.0);
         let passed = g2 * lost(cotangent.radial, self.hidden_width);
-        let behind = Cotangent { gram: g * passed, constant: 1.0, stretch: 1.0, ..cotangent.clone() };
+        let behind = Cotangent { gram: g * passed, constant: 1.0, stretch: 1.0, together: 1.0, ..cotangent.clone() };
         let (Cotangent { gram: g_a, radial, recoil, .. }, inner) = match &self.norm {
             Some(norm) => {
                 let pulled = norm.pull(&behind);
