@@ -4,19 +4,20 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// What each part of `src` may import of the others (ARCHITECTURE.md, invariants). A part that is not here is an error.
-const IMPORTS: [(&str, &str); 18] = [
+const IMPORTS: [(&str, &str); 19] = [
     ("error", ""),
     ("random", ""),
     ("memory", "error"),
+    ("effort", "error"),
     ("kernels", "error"),
     ("spec", "error"),
     ("op", "error random memory kernels spec"),
     ("zoo", "error spec"),
     ("fold", "error memory spec op"),
     ("profile", "error spec op fold"),
-    ("execute", "error random memory spec op fold profile"),
-    ("sample", "error random memory spec op fold profile"),
-    ("predict", "error random memory spec op fold profile"),
+    ("execute", "error random memory effort spec op fold profile"),
+    ("sample", "error random memory effort spec op fold profile"),
+    ("predict", "error random memory effort spec op fold profile"),
     ("explain", "error random memory spec op fold profile"),
     ("reference", ""),
     ("verify", "error random memory kernels spec op zoo fold profile execute sample predict explain"),

@@ -49,6 +49,10 @@ pub enum Error {
     #[error("this request needs about {} of memory, and {} are available", bytes(*needed), bytes(*available))]
     #[diagnostic(help("lower --width, --blocks, --tokens or --ffn-width"))]
     Memory { needed: u64, available: u64 },
+    /// The request would run without end.
+    #[error("this request would run for about {} hours here, and {longest:.0} are the most", hours_in_words(*hours))]
+    #[diagnostic(help("lower --width, --blocks, --tokens, --seeds or --draws"))]
+    Effort { hours: f64, longest: f64 },
     /// A device that is not there, or for which this binary was not built.
     #[error("device {device}: {cause}")]
     #[diagnostic(help("use --device cpu"))]
@@ -148,4 +152,9 @@ pub fn bytes(n: u64) -> String {
         0 => format!("{n} bytes"),
         _ => format!("{:.1} {}", n as f64 / (1u64 << (10 * power)) as f64, UNITS[power as usize]),
     }
+}
+
+/// Hours without digits that nobody reads.
+fn hours_in_words(hours: f64) -> String {
+    if hours < 1e6 { format!("{hours:.0}") } else { format!("{hours:.0e}") }
 }

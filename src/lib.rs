@@ -1,5 +1,6 @@
 pub mod claims;
 pub mod cli;
+pub mod effort;
 pub mod error;
 pub mod execute;
 pub mod explain;

@@ -2,7 +2,7 @@
 
 use crate::claims::{
     About, Claim, Item, Lab, author, brief, equivalence, gradients, growth, init, moments, normalizer, prediction, rank,
-    update,
+    sampling, update,
 };
 use crate::error::{Error, Result, nearest};
 use crate::verify::budget::{self, Pool};
@@ -11,6 +11,7 @@ use crate::verify::budget::{self, Pool};
 pub fn families() -> Vec<(&'static str, &'static str, Vec<Claim>)> {
     vec![
         ("prediction", "what the closed form says is what networks do", prediction::claims()),
+        ("sampling", "what the exact law without weights says is what networks do", sampling::claims()),
         ("normalizer", "what normalizers, softmax and mixing do to every input", normalizer::claims()),
         ("equivalence", "placements that are one, for any weights", equivalence::claims()),
         ("brief", "what four public texts on pre-norm and post-norm say, statement by statement", brief::claims()),

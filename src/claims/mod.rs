@@ -20,6 +20,7 @@ mod prediction;
 pub mod rank;
 mod subjects;
 mod update;
+mod sampling;
 
 pub use battery::{Battery, families, share};
 pub use experiment::Experiments;

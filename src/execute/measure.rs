@@ -3,10 +3,11 @@
 use candle_core::{DType, Device};
 use rayon::prelude::*;
 
+use crate::effort;
 use crate::error::{Error, Result};
 use crate::execute::device::room;
 use crate::execute::figures::Figures;
-use crate::execute::memory::need;
+use crate::execute::memory::{need, one_seed_operations};
 use crate::execute::pass::{Source, pass};
 use crate::execute::{Seeds, Weights, draw_cotangent, draw_input};
 use crate::fold::Graph;
@@ -46,6 +47,9 @@ pub fn measure(graph: &Graph, how: &Measurement) -> Result<Draws> {
 /// A tensor operation that fails, with its site; [`crate::error::Error::Memory`] where the networks do not fit.
 pub fn measure_on_same_weights(graphs: &[&Graph], how: &Measurement) -> Result<Vec<Draws>> {
     let layouts: Vec<Layout> = graphs.iter().map(|graph| Layout::new(graph)).collect();
+    if how.device.is_cpu() {
+        effort::fits(graphs.iter().map(|graph| one_seed_operations(graph)).sum::<f64>() * how.seeds as f64)?;
+    }
     let stack = stack(graphs, how)?;
     let one_pass = |from: usize| -> Result<Vec<Vec<Vec<f64>>>> {
         let seeds = Seeds { first: how.first_seed.wrapping_add(from as u64), count: stack.min(how.seeds - from) };

@@ -1,4 +1,4 @@
-//! What a measurement keeps in memory.
+//! What a measurement keeps in memory, and what it takes to do.
 
 use candle_core::DType;
 
@@ -49,6 +49,18 @@ pub fn need(graph: &Graph, dtype: DType) -> Need {
     let starts: u64 = graph.parts(blocks).iter().map(|part| graph.live_at(part.start).count() as u64).sum();
     // The host draws a matrix in f64; a cotangent stands beside each value of the part that is swept.
     let drawn = weights.saturating_mul(number + 8).min(HELD as u64).max(largest.saturating_mul(number + 8));
-    let bytes = drawn + 2 * (kept / parts as u64) + starts.saturating_mul(value).saturating_mul(number);
+    let between = starts.saturating_mul(value).saturating_mul(number);
+    let bytes = drawn.saturating_add((kept / parts as u64).saturating_mul(2)).saturating_add(between);
     Need { blocks, bytes }
+}
+
+/// Floating-point operations of one seed: every entry of a matrix is drawn (some 20) and meets each token three times,
+/// forward, for the input's cotangent and for its own; attention's pairs of tokens alike.
+pub fn one_seed_operations(graph: &Graph) -> f64 {
+    let shape = graph.network.shape;
+    let tokens = shape.tokens as f64;
+    let layout = Layout::new(graph);
+    let sizes = layout.parameters.iter().map(|p| p.parameter.shape.iter().map(|n| *n as f64).product::<f64>());
+    let calls = graph.calls.len() as f64;
+    sizes.sum::<f64>() * (20.0 + 6.0 * tokens) + calls * 12.0 * tokens * tokens * shape.width as f64
 }

@@ -146,6 +146,25 @@ pub(crate) fn correlation(gram: &Gram) -> Gram {
     })
 }
 
+/// The lower triangular factor of a positive semidefinite Gram. A pivot lost to rounding, as where tokens
+/// coincide, gives a zero column instead of a failure.
+pub(crate) fn cholesky(k: &Gram) -> Gram {
+    let n = k.nrows();
+    let mut l = Gram::zeros(n, n);
+    for j in 0..n {
+        let pivot = k[(j, j)] - (0..j).map(|i| l[(j, i)].powi(2)).sum::<f64>();
+        if pivot <= 8.0 * n as f64 * f64::EPSILON * k[(j, j)] {
+            continue;
+        }
+        let root = pivot.sqrt();
+        l[(j, j)] = root;
+        for a in j + 1..n {
+            l[(a, j)] = (k[(a, j)] - (0..j).map(|i| l[(a, i)] * l[(j, i)]).sum::<f64>()) / root;
+        }
+    }
+    l
+}
+
 /// tr K with the mean over tokens taken off.
 pub(crate) fn centred_trace(k: &Gram) -> f64 {
     k.trace() - k.sum() / k.nrows() as f64
@@ -203,5 +222,12 @@ mod tests {
             assert!((h.coefficients[n] - 1.0).abs() < 1e4 * f64::EPSILON);
             assert!(h.rest < 1e4 * f64::EPSILON.sqrt());
         }
+    }
+
+    #[test]
+    fn a_singular_gram_has_a_factor() {
+        let k = Gram::from_element(5, 5, 2.0);
+        let l = cholesky(&k);
+        assert!((&l * l.transpose() - k).amax() < 1e2 * f64::EPSILON);
     }
 }

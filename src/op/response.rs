@@ -3,6 +3,7 @@
 //! An op that knows no theory leaves the defaults; its figures are then null, with the reason.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::op::{Matrices, Site};
@@ -65,13 +66,16 @@ pub struct Moments {
     /// Per token, a mean over coordinates that is the same in every draw, such as that of ReLU's output;
     /// `None` where it is zero. Where there is one the coordinates are not Gaussian.
     pub mean: Option<Vec<f64>>,
+    /// Draws of one coordinate, `(tokens, draws)`, where it is not Gaussian because an op that bends coordinates came before
+    /// and no sub-layer since.
+    pub coordinates: Option<Arc<Gram>>,
 }
 
 impl Moments {
     /// Independent Gaussian coordinates, `width` of them, with this Gram between tokens.
     pub fn gaussian(gram: Gram, width: usize) -> Self {
         let width = width.max(1) as f64;
-        Moments { gram, spread: 2.0 / width, freedom: width, constant: 1.0, mean: None }
+        Moments { gram, spread: 2.0 / width, freedom: width, constant: 1.0, mean: None, coordinates: None }
     }
 }
 
@@ -105,8 +109,11 @@ pub struct Cotangent {
     pub radial: f64,
     /// The share along the constant direction, as in [`Moments::constant`].
     pub constant: f64,
-    /// How much a coordinate's cotangent goes with its value's size: E[g^2 v^2]/(E g^2 E v^2), 1 where they are independent.
+    /// How much a coordinate's cotangent goes with the size of the op's argument there: E[g^2 x^2]/(E g^2 E x^2), 1 where they
+    /// are independent.
     pub stretch: f64,
+    /// The same of all tokens together, E(sum_a g_a x_a)^2/(sum_ab E[g_a g_b] E[x_a x_b]).
+    pub together: f64,
     /// By how much the cotangent's energy falls as its value's second moment rises, -d ln |g|^2/d ln q between draws:
     /// 1 before a norm, 0 for a fresh cotangent.
     pub recoil: f64,
@@ -115,7 +122,7 @@ pub struct Cotangent {
 impl Cotangent {
     /// A cotangent independent of its value, and of no preferred direction.
     pub fn fresh(gram: Gram) -> Self {
-        Cotangent { gram, radial: 1.0, constant: 1.0, stretch: 1.0, recoil: 0.0 }
+        Cotangent { gram, radial: 1.0, constant: 1.0, stretch: 1.0, together: 1.0, recoil: 0.0 }
     }
 }
 
@@ -167,6 +174,11 @@ pub trait Response: Send + Sync + Debug {
     /// The op's parameters at a site, in a fixed order, those of its inner norms included.
     fn parameters(&self, _at: &Site) -> Vec<Parameter> {
         Vec::new()
+    }
+
+    /// What becomes of one coordinate, and the slope there, for an op that bends each by itself; `None` for every other op.
+    fn bend(&self, _coordinate: f64) -> Option<(f64, f64)> {
+        None
     }
 
     /// The moments of the output and the way back, in the wide limit with the leading finite-width terms.

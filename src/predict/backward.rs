@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use crate::error::Result;
 use crate::fold::{Graph, Node, NodeId, Visitor};
 use crate::op::{Cotangent, Expected, Gram};
+use crate::predict::coordinates::{Coordinates, stretches};
 use crate::predict::forward::{Known, Reason, Step, Term};
 use crate::predict::history::Query;
 use crate::predict::joint::{Joint, Key};
@@ -17,9 +18,13 @@ use crate::predict::plan::Plan;
 
 /// The sweep's state; after it, the gradient at every node and of every parameter.
 pub struct Backward<'a> {
+    graph: &'a Graph,
     plan: &'a Plan,
     steps: &'a [Step],
     joint: Joint,
+    /// Of values, and of cotangents.
+    values: &'a Coordinates,
+    coordinates: Coordinates,
     shares: BTreeMap<Key, Shares>,
     unknown: BTreeMap<Key, Reason>,
     /// A key that stands for nothing yet.
@@ -35,19 +40,24 @@ pub struct Backward<'a> {
 struct Shares {
     radial: f64,
     constant: f64,
-    stretch: f64,
     recoil: f64,
 }
 
 impl<'a> Backward<'a> {
-    pub fn new(graph: &'a Graph, plan: &'a Plan, steps: &'a [Step]) -> Self {
+    pub fn new(graph: &'a Graph, plan: &'a Plan, steps: &'a [Step], values: &'a Coordinates) -> Self {
         let tokens = graph.network.shape.tokens;
         let mut joint = Joint::default();
-        joint.insert_fresh(graph.output, Gram::identity(tokens, tokens) / tokens as f64);
+        let start = Gram::identity(tokens, tokens) / tokens as f64;
+        let mut coordinates = Coordinates::new(graph, "cotangents");
+        coordinates.insert_fresh(graph.output, &start, graph.nodes.len());
+        joint.insert_fresh(graph.output, start);
         Backward {
+            graph,
             plan,
             steps,
             joint,
+            values,
+            coordinates,
             shares: BTreeMap::from([(graph.output, FRESH)]),
             unknown: BTreeMap::new(),
             scratch: graph.nodes.len() + plan.histories.len(),
@@ -68,6 +78,7 @@ impl<'a> Backward<'a> {
         let Some(added) = self.joint.gram(from).map(|g| weight * weight * g.trace()) else { return };
         let before = self.joint.gram(target).map(Gram::trace);
         self.joint.accumulate(target, weight, from);
+        self.coordinates.accumulate(target, weight, from);
         let total = self.joint.gram(target).map_or(0.0, Gram::trace);
         let known = self.shares.get(&target).copied();
         let merged = match (before, known) {
@@ -79,7 +90,6 @@ impl<'a> Backward<'a> {
                 Shares {
                     radial: blend(known.radial, shares.radial),
                     constant: blend(known.constant, shares.constant),
-                    stretch: (known.stretch * before + shares.stretch * added) / (before + added),
                     recoil: (known.recoil * before + shares.recoil * added) / (before + added),
                 }
             }
@@ -94,9 +104,8 @@ impl<'a> Backward<'a> {
         };
         for term in terms {
             let radial = term.cos2 * shares.radial + 1.0 - term.cos2;
-            let stretch = 1.0 + term.cos2 * (shares.stretch - 1.0);
             let recoil = term.slope * shares.recoil;
-            self.add(term.key, term.weight, from, Shares { radial, stretch, recoil, ..shares });
+            self.add(term.key, term.weight, from, Shares { radial, recoil, ..shares });
         }
     }
 
@@ -116,25 +125,36 @@ impl<'a> Backward<'a> {
             }
         };
         let (Some(gram), Some(shares)) = (self.joint.gram(id), self.shares.get(&id)) else { return };
-        let pulled = pull.pull(&Cotangent {
-            gram: gram.clone(),
-            radial: shares.radial,
-            constant: shares.constant,
-            stretch: shares.stretch,
-            recoil: shares.recoil,
-        });
+        let Shares { radial, constant, recoil } = *shares;
+        let drawn = (self.coordinates.get(id), self.values.get(argument));
+        let (stretch, together) = match &drawn {
+            (Some(cotangent), Some(value)) => stretches(cotangent, value),
+            _ => (1.0, 1.0),
+        };
+        let pulled = pull.pull(&Cotangent { gram: gram.clone(), radial, constant, stretch, together, recoil });
         self.parameters[call] = Ok(pulled.parameters);
-        let Cotangent { gram, radial, constant, stretch, recoil } = pulled.cotangent;
+        let Cotangent { gram, radial, constant, recoil, .. } = pulled.cotangent;
+        let bend = |x: f64| self.graph.calls[call].op.as_ref().and_then(|op| op.bend(x));
+        match (&pulled.linear, drawn.1) {
+            (Some(_), Some(value)) if bend(0.0).is_some() => {
+                let slope = |x| bend(x).map_or(1.0, |(_, slope)| slope);
+                self.coordinates.insert_sloped(self.scratch, id, &value, slope);
+            }
+            (Some(linear), _) => self.coordinates.insert_scaled(self.scratch, id, linear),
+            (None, _) => self.coordinates.insert_fresh(self.scratch, &gram, id),
+        }
         match &pulled.linear {
             Some(linear) => self.joint.insert_response(self.scratch, id, linear, gram),
             None => self.joint.insert_fresh(self.scratch, gram),
         }
-        let shares = Shares { radial, constant, stretch, recoil };
+        let shares = Shares { radial, constant, recoil };
         if self.joint.contains(argument) {
             self.add(argument, 1.0, self.scratch, shares);
             self.joint.remove(self.scratch);
+            self.coordinates.remove(self.scratch);
         } else {
             self.joint.rename(self.scratch, argument);
+            self.coordinates.rename(self.scratch, argument);
             self.shares.insert(argument, shares);
         }
     }
@@ -152,6 +172,7 @@ impl<'a> Backward<'a> {
         self.distribute(id, &[Term { weight: 1.0 / history.values as f64, key: history.sum, cos2: 1.0, slope: 1.0 }]);
         self.distribute(history.sum, sum);
         self.joint.remove(history.sum);
+        self.coordinates.remove(history.sum);
         self.shares.remove(&history.sum);
     }
 
@@ -180,7 +201,7 @@ impl<'a> Backward<'a> {
     }
 }
 
-const FRESH: Shares = Shares { radial: 1.0, constant: 1.0, stretch: 1.0, recoil: 0.0 };
+const FRESH: Shares = Shares { radial: 1.0, constant: 1.0, recoil: 0.0 };
 
 impl Visitor for Backward<'_> {
     fn visit(&mut self, id: NodeId, node: &Node) -> Result<()> {
@@ -200,6 +221,7 @@ impl Visitor for Backward<'_> {
 
     fn release(&mut self, id: NodeId) {
         self.joint.remove(id);
+        self.coordinates.remove(id);
         self.shares.remove(&id);
         self.unknown.remove(&id);
     }

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::fold::{Graph, Node, NodeId, Visitor};
 use crate::op::gaussian::{correlation, symmetric};
 use crate::op::{Gram, Moments, Pull, Responded, Role};
+use crate::predict::coordinates::Coordinates;
 use crate::predict::fluctuation::{Fluctuations, Share};
 use crate::predict::history::{Memory, Query};
 use crate::predict::joint::{Joint, Key};
@@ -55,6 +56,8 @@ pub struct Forward<'a> {
     plan: &'a Plan,
     joint: Joint,
     fluctuations: Fluctuations,
+    /// Kept for the way back.
+    pub coordinates: Coordinates,
     traits: BTreeMap<Key, Traits>,
     unknown: BTreeMap<Key, Reason>,
     memories: BTreeMap<usize, Known<Memory>>,
@@ -69,6 +72,8 @@ struct Traits {
     mean: Option<Vec<f64>>,
     /// Whether it answered what came before it, as a fresh sub-layer's output does not.
     dependent: bool,
+    /// Whether an op bent its coordinates, and no sub-layer came since.
+    bent: bool,
 }
 
 impl<'a> Forward<'a> {
@@ -78,6 +83,7 @@ impl<'a> Forward<'a> {
             plan,
             joint: Joint::default(),
             fluctuations: Fluctuations::new(graph.network.shape.width),
+            coordinates: Coordinates::new(graph, "values"),
             traits: BTreeMap::new(),
             unknown: BTreeMap::new(),
             memories: BTreeMap::new(),
@@ -92,7 +98,8 @@ impl<'a> Forward<'a> {
 
     fn input(&mut self) -> Step {
         self.joint.insert_fresh(0, Gram::identity(self.tokens(), self.tokens()));
-        self.traits.insert(0, Traits { constant: 1.0, mean: None, dependent: true });
+        self.coordinates.insert_fresh(0, &Gram::identity(self.tokens(), self.tokens()), 0);
+        self.traits.insert(0, Traits { constant: 1.0, mean: None, dependent: true, bent: false });
         Step::Input
     }
 
@@ -115,7 +122,7 @@ impl<'a> Forward<'a> {
         }
         let mut shares = Vec::new();
         let mut out = Vec::new();
-        let mut traits = Traits { constant: 0.0, mean: None, dependent: true };
+        let mut traits = Traits { constant: 0.0, mean: None, dependent: true, bent: false };
         for &(weight, w) in &terms {
             let cross = self.joint.with_cross(w, key, |c| c.to_gram());
             let cross = cross.unwrap_or_else(|| Gram::zeros(gram.nrows(), gram.nrows()));
@@ -125,6 +132,7 @@ impl<'a> Forward<'a> {
             out.push(Term { weight, key: w, cos2, slope: share.token });
             let part = &self.traits[&w];
             traits.constant += share.token * part.constant;
+            traits.bent |= part.bent;
             if let Some(mean) = &part.mean {
                 let sum = traits.mean.get_or_insert_with(|| vec![0.0; gram.nrows()]);
                 sum.iter_mut().zip(mean).for_each(|(s, m)| *s += weight * m);
@@ -132,6 +140,7 @@ impl<'a> Forward<'a> {
         }
         traits.constant = traits.constant.max(0.0);
         self.fluctuations.insert_sum(key, &shares, &self.joint);
+        self.coordinates.insert_sum(key, &terms, self.tokens());
         for term in &mut out {
             term.slope = self.fluctuations.slope(key, term.key, &self.joint).unwrap_or(term.slope);
         }
@@ -148,6 +157,14 @@ impl<'a> Forward<'a> {
         let op = call.op.as_ref().ok_or("an op that is not there")?;
         let responded = op.respond(&call.site, &input).map_err(|error| reason(&error))?;
         self.insert(id, argument, &responded, op.role() == Role::Sublayer);
+        let bends = op.bend(0.0).is_some();
+        match &responded.linear {
+            _ if bends => self.coordinates.insert_bent(id, argument, |x| op.bend(x).map_or(x, |(value, _)| value)),
+            Some(linear) => self.coordinates.insert_scaled(id, argument, linear),
+            None => self.coordinates.insert_fresh(id, &responded.output.gram, id),
+        }
+        let bent = bends || responded.linear.is_some() && self.traits[&argument].bent;
+        self.traits.entry(id).and_modify(|traits| traits.bent = bent);
         Ok(Step::Apply(responded.pull))
     }
 
@@ -160,14 +177,16 @@ impl<'a> Forward<'a> {
         self.fluctuations.insert_response(id, argument, responded, &self.joint);
         let Moments { constant, mean, .. } = responded.output.clone();
         let dependent = responded.linear.is_some() || !sublayer;
-        self.traits.insert(id, Traits { constant, mean, dependent });
+        self.traits.insert(id, Traits { constant, mean, dependent, bent: false });
     }
 
     fn moments(&self, key: Key) -> Option<Moments> {
         let gram = self.joint.gram(key)?;
         let traits = self.traits.get(&key)?;
         let (spread, freedom) = self.fluctuations.of(key, gram);
-        Some(Moments { gram: gram.clone(), spread, freedom, constant: traits.constant, mean: traits.mean.clone() })
+        let coordinates = traits.bent.then(|| self.coordinates.get(key)).flatten();
+        let (constant, mean) = (traits.constant, traits.mean.clone());
+        Some(Moments { gram: gram.clone(), spread, freedom, constant, mean, coordinates })
     }
 
     fn attend(&mut self, id: NodeId) -> Known<Step> {

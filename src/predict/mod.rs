@@ -5,12 +5,14 @@
 //! values. Must not touch tensors, and knows no op by name. Start at [`predict`].
 
 mod backward;
+mod coordinates;
 mod fluctuation;
 mod forward;
 mod history;
 mod joint;
 mod law;
 mod plan;
+mod size;
 
 use crate::error::Result;
 use crate::fold::Graph;
@@ -22,14 +24,16 @@ use plan::Plan;
 /// The predicted figures of a network, each with the error law that it obeys; null with a reason where theory does not apply.
 ///
 /// # Errors
-/// None that a graph can cause: what an op refuses becomes a figure's reason.
+/// [`crate::error::Error::Memory`] or [`crate::error::Error::Effort`] where the tokens are too many for their Grams; what an op
+/// refuses becomes a figure's reason.
 pub fn predict(graph: &Graph) -> Result<Profile> {
+    size::check(graph)?;
     let layout = Layout::new(graph);
     let plan = Plan::new(graph);
     let mut forward = Forward::new(graph, &plan);
     graph.sweep(&mut forward)?;
-    let Forward { steps, sizes, .. } = forward;
-    let mut backward = Backward::new(graph, &plan, &steps);
+    let Forward { steps, sizes, coordinates, .. } = forward;
+    let mut backward = Backward::new(graph, &plan, &steps, &coordinates);
     graph.sweep_back(&mut backward)?;
     let parameter = |p: usize| -> Known<f64> {
         let point = &layout.parameters[p];

@@ -1,7 +1,7 @@
-//! What a draw keeps in memory, and how many draws fit.
+//! What a draw keeps in memory and takes to do, and how many draws fit.
 
 use crate::error::{Error, Result};
-use crate::fold::{Graph, Node, NodeId, Visitor};
+use crate::fold::{Call, Graph, Node, NodeId, Visitor};
 use crate::memory;
 use crate::op::Series;
 
@@ -57,6 +57,17 @@ pub fn one_draw(graph: &Graph) -> Result<u64> {
     // Forward values and, on the way back, as many cotangents.
     let values = value.saturating_mul((live.most + attended(graph)) as u64);
     Ok(kept.saturating_add(work).saturating_add(values).saturating_mul(NUMBER))
+}
+
+/// Floating-point operations of one draw: a matrix `(n, m)` wants some 20 for each of the T (n + m) numbers drawn for it,
+/// and about 10 T^2 (n + m) for frames and combinations; softmax, norms and sums are small beside them.
+pub fn one_draw_operations(graph: &Graph) -> f64 {
+    let tokens = graph.network.shape.tokens as f64;
+    let of_call = |call: &Call| -> f64 {
+        let parameters = call.op.as_ref().map_or_else(Vec::new, |op| op.parameters(&call.site));
+        parameters.iter().flat_map(|p| &p.shape).map(|n| *n as f64 * tokens * (20.0 + 10.0 * tokens)).sum()
+    };
+    graph.calls.iter().map(of_call).sum()
 }
 
 /// How many values `attend` keeps beyond their last reader.

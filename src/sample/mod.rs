@@ -13,6 +13,7 @@ mod plan;
 pub use attend::{Attended, forward as attended};
 use rayon::prelude::*;
 
+use crate::effort;
 use crate::error::Result;
 use crate::fold::Graph;
 use crate::profile::{Draws, Kind};
@@ -24,7 +25,7 @@ use crate::profile::{Draws, Kind};
 ///
 /// # Errors
 /// [`crate::error::Error::Refused`] where the law does not hold or an op gives no rule, and
-/// [`crate::error::Error::Memory`] where one draw does not fit.
+/// [`crate::error::Error::Memory`] or [`crate::error::Error::Effort`] where one draw does not fit, or all would run for days.
 ///
 /// ```
 /// use normative::{fold::Graph, op::Registry, sample::sample, spec::{Overrides, Setting}, zoo};
@@ -39,6 +40,7 @@ pub fn sample(graph: &Graph, draws: usize, seed: u64) -> Result<Draws> {
     conditions::check(graph, draws)?;
     let plan = plan::Plan::new(graph);
     let at_once = memory::draws_at_once(graph, draws, plan.layout.figures.len())?;
+    effort::fits(memory::one_draw_operations(graph) * draws as f64)?;
     let mut rows = Vec::with_capacity(draws);
     for first in (0..draws).step_by(at_once) {
         let batch = first..draws.min(first + at_once);
@@ -109,6 +111,8 @@ mod tests {
     fn what_cannot_fit_is_refused_before_it_starts() {
         let vast = Shape { width: 1 << 40, ffn_width: 1 << 42, ..SHAPE };
         assert!(matches!(sample(&graph(POST_LN, vast), 1, 0), Err(Error::Memory { .. })));
+        let wide = Shape { width: 1 << 19, ffn_width: 1 << 21, ..SHAPE };
+        assert!(matches!(sample(&graph(POST_LN, wide), 1 << 22, 0), Err(Error::Effort { .. })));
     }
 
     /// A user's op that says nothing of sampling.

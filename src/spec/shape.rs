@@ -4,8 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// More blocks than any network has; keeps what is stored per block within memory.
-const MAX_BLOCKS: usize = 1_000_000;
+/// Ten times the blocks of the deepest published Transformer (DeepNorm's, 1000 layers of two sub-layers each): every
+/// command still ends in about a minute there at small widths, and what is stored per block stays small.
+const MAX_BLOCKS: usize = 10_000;
 
 /// The sizes of one network. One sequence of `tokens` tokens per draw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,7 +31,7 @@ impl Shape {
         (1..=(width / 32).max(1)).rev().find(|&h| width.is_multiple_of(h)).unwrap_or(1)
     }
 
-    /// Refuses sizes of zero, heads that do not divide the width, and more than a million blocks.
+    /// Refuses sizes of zero, heads that do not divide the width, and more than ten thousand blocks.
     pub fn check(&self) -> Result<()> {
         let Shape { width, blocks, tokens, heads, ffn_width, .. } = *self;
         let sizes =
@@ -87,6 +88,7 @@ mod tests {
             Shape { tokens: 0, ..SHAPE },
             Shape { heads: 0, ..SHAPE },
             Shape { ffn_width: 0, ..SHAPE },
+            Shape { blocks: MAX_BLOCKS + 1, ..SHAPE },
             Shape { blocks: usize::MAX, ..SHAPE },
         ] {
             assert!(bad.check().is_err(), "{bad:?}");

@@ -2,6 +2,7 @@
 
 mod agreement;
 pub mod budget;
+mod equality;
 mod estimate;
 mod evidence;
 mod parity;
@@ -16,6 +17,7 @@ mod variant;
 pub use agreement::{
     Agreement, Check, FIRST_LEVEL, Family, SECOND_LEVEL, Verdict, WIDEST_MARGIN, agreement, checks, rounding,
 };
+pub use equality::{Contrast, Equality, contrasts, equality};
 pub use estimate::{GROUP_LEVEL, GROUP_SEEDS};
 pub use evidence::{Evidence, Finding, Interval, Method};
 pub use parity::{Parity, TensorParity, parity};

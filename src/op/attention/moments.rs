@@ -82,6 +82,7 @@ pub fn respond(at: &Site, input: &Moments) -> Result<Responded> {
         freedom: if projected { 1.0 / (1.0 / d + 1.0 / behind.freedom) } else { behind.freedom },
         constant: if projected { 1.0 } else { behind.constant },
         mean: None,
+        coordinates: None,
     };
     let scored = !at.setting.uniform_attention;
     let pull = Back {
@@ -139,7 +140,7 @@ impl Pull for Back {
         // What is missing of the cotangent along a value is missing behind its matrix, the rest of which is independent of it.
         let lost = |radial: f64| (1.0 - (1.0 - radial) / self.width).max(0.0);
         let passed = if self.projected { self.gains.o * lost(cotangent.radial) } else { 1.0 };
-        let behind = Cotangent { gram: g * passed, constant, ..cotangent.clone() };
+        let behind = Cotangent { gram: g * passed, constant, stretch: 1.0, together: 1.0, ..cotangent.clone() };
         let (Cotangent { gram: g_z, recoil, radial, .. }, out_gains) = match &self.out_norm {
             Some(norm) => {
                 let pulled = norm.pull(&behind);
@@ -155,16 +156,17 @@ impl Pull for Back {
             let deviations = pair.each_ref().map(|member| self.deviations(member));
             for (i, member) in pair.iter().enumerate() {
                 let g_z = self.recoiled(&g_z, recoil, &deviations[i], &deviations[1 - i]);
-                sums.see(member, &g_z, (self.scored && t > 1).then_some((missing, &self.mean_squares)));
+                sums.see(member, &g_z, radial, (self.scored && t > 1).then_some((missing, &self.mean_squares)));
             }
         });
         debug_assert!(drawn.is_ok());
         let n = self.ensemble.members as f64;
-        let scores = sums.q.gram * self.gains.q + sums.k.gram * self.gains.k;
-        let gram = (sums.v.gram * (self.gains.v * lost(radial)) + &scores) / n;
-        // <v, g_v> = <z, g_z>: the share along the value passes through the values, not through the scores.
-        let scored = if gram.trace() > 0.0 { scores.trace() / n / gram.trace() } else { 0.0 };
-        let radial = radial * (1.0 - scored) + scored;
+        // <v, g_v> = <z, g_z>, and nothing is along q, k or v behind a norm of theirs that undoes their scale.
+        let Gains { q, k, v, .. } = self.gains;
+        let along = v * sums.v.along + q * sums.q.along + k * sums.k.along;
+        let whole = v * sums.v.gram.trace() + q * sums.q.gram.trace() + k * sums.k.gram.trace();
+        let gram = (sums.v.gram * (v * lost(radial)) + sums.q.gram * q + sums.k.gram * k) / n;
+        let radial = if whole > 0.0 { along / whole } else { radial };
         let weight = |part: f64| self.width * part / n;
         let mut parameters = Vec::new();
         if self.scored {

@@ -83,6 +83,12 @@ impl Response for Elementwise {
         all
     }
 
+    /// At the initial gain, alpha, shift and bias.
+    fn bend(&self, coordinate: f64) -> Option<(f64, f64)> {
+        let inside = ALPHA * coordinate;
+        Some((self.squash.value(inside), ALPHA * self.squash.slope(inside)))
+    }
+
     fn respond(&self, at: &Site, input: &Moments) -> Result<Responded> {
         moments::respond(self, at, input)
     }

@@ -42,6 +42,7 @@ pub fn respond(at: &Site, input: &Moments) -> Result<Responded> {
     // The same factors of u on both sides where there is a gate.
     let toward_h = if gated { 3.0 * (k.slope_covariance + 1.0) - 1.0 } else { k.slope_covariance };
     let covariances = [toward_h / n_h, k.kurtosis / n_h];
+    let (stretched, cosine2) = if gated { k.gated_scaling } else { k.scaling };
     let hidden = Moments {
         // E q^p for a fluctuating q, to second order.
         gram: through(&k.value) * (1.0 + 0.5 * elasticity * (elasticity - 1.0) * input.spread),
@@ -49,6 +50,7 @@ pub fn respond(at: &Site, input: &Moments) -> Result<Responded> {
         freedom: n_h,
         constant: 1.0,
         mean: Some(mean),
+        coordinates: None,
     };
     let hidden_elasticity = elasticity;
     let norm = hidden_norm(at).map(|(op, site)| op.respond(&site, &hidden)).transpose()?;
@@ -65,6 +67,8 @@ pub fn respond(at: &Site, input: &Moments) -> Result<Responded> {
         hidden_width: n_h,
         gains: [g1, g2, g3],
         elasticity: hidden_elasticity,
+        stretched,
+        cosine2,
         covariances,
         spread: output.spread,
         second: output.gram,
@@ -75,7 +79,8 @@ pub fn respond(at: &Site, input: &Moments) -> Result<Responded> {
         input_spread: input.spread,
         norm: pull_hidden,
     };
-    let output = Moments { gram, spread: 2.0 / d + output.spread, freedom, constant: 1.0, mean: None };
+    let output =
+        Moments { gram, spread: 2.0 / d + output.spread, freedom, constant: 1.0, mean: None, coordinates: None };
     Ok(Responded { output, linear: None, elasticity, centred_elasticity, pull: Box::new(pull) })
 }
 
@@ -109,6 +114,10 @@ struct Back {
     input_spread: f64,
     /// d ln E a^2/d ln q of the hidden layer.
     elasticity: f64,
+    /// E s^2/(q E phi'^2), s how the hidden layer moves as h is scaled: the radial share of an isotropic cotangent behind it;
+    /// and the squared cosine between s and the hidden layer.
+    stretched: f64,
+    cosine2: f64,
     /// Covariances of the hidden layer's second moment with the squared slopes toward h, and toward u.
     covariances: [f64; 2],
     /// Relative variance of the second moment that enters W_2.
@@ -128,11 +137,11 @@ impl Pull for Back {
         let [g1, g2, g3] = self.gains;
         let g = &cotangent.gram;
         let w_2 = self.hidden_width * self.second.dot(g) * (1.0 - cotangent.recoil * self.spread).max(0.0);
-        // <a, g_a> = <y, g>: the share along the value passes through W_2, and through a homogeneous activation and W_1; what
-        // is missing of it is missing behind the matrix, as the rest of W is independent of y.
+        // <a, g_a> = <y, g>: the share along the value passes through W_2, and what is missing of it is missing behind the
+        // matrix, as the rest of W is independent of y.
         let lost = |radial: f64, width: f64| (1.0 - (1.0 - radial) / width).max(0.0);
         let passed = g2 * lost(cotangent.radial, self.hidden_width);
-        let behind = Cotangent { gram: g * passed, constant: 1.0, ..cotangent.clone() };
+        let behind = Cotangent { gram: g * passed, constant: 1.0, stretch: 1.0, together: 1.0, ..cotangent.clone() };
         let (Cotangent { gram: g_a, radial, recoil, .. }, inner) = match &self.norm {
             Some(norm) => {
                 let pulled = norm.pull(&behind);
@@ -153,6 +162,8 @@ impl Pull for Back {
             parameters.push(Ok(self.width * self.input.dot(&g_u) * together));
             gram += g_u * g3;
         }
+        // Scaling h moves a along s = h phi'(h), or with a gate along (h phi' + phi) u: only what of it is along a is missing.
+        let radial = self.stretched * (1.0 - (1.0 - radial) * self.cosine2);
         gram *= lost(radial, self.width);
         parameters.extend(inner);
         Pulled { cotangent: Cotangent { radial, recoil, ..Cotangent::fresh(gram) }, linear: None, parameters }

@@ -67,6 +67,7 @@ pub fn respond(op: &Radial, at: &Site, input: &Moments) -> Result<Responded> {
         freedom: input.freedom,
         constant: if op.centred { 0.0 } else { input.constant },
         mean,
+        coordinates: None,
     };
     let pull = Divide {
         op: op.clone(),
@@ -120,7 +121,7 @@ impl Pull for Divide {
         let along = g.dot(&self.normalized);
         let gain = match self.op.gain {
             Gain::None => None,
-            Gain::PerCoordinate | Gain::OnePlus => Some(Ok(along * cotangent.stretch)),
+            Gain::PerCoordinate | Gain::OnePlus => Some(Ok(along * cotangent.together)),
             // The cosine's Gram is the normalized one in units of its length.
             Gain::Single if cotangent.radial < CANCELLED => Some(Err(CANCELS)),
             Gain::Single => Some(Ok(along * cotangent.radial)),
@@ -128,11 +129,10 @@ impl Pull for Divide {
         let bias = self.op.bias.then(|| total(g));
         Pulled {
             cotangent: Cotangent {
-                gram: symmetric(g.nrows(), |a, b| realised(a, b) * g[(a, b)]),
                 radial: if factor > 0.0 { cotangent.radial * kept / factor } else { 0.0 },
                 constant: if self.op.centred { 0.0 } else { cotangent.constant },
-                stretch: cotangent.stretch,
                 recoil: self.own + (1.0 - self.own) * cotangent.recoil,
+                ..Cotangent::fresh(symmetric(g.nrows(), |a, b| realised(a, b) * g[(a, b)]))
             },
             linear: Some(linear),
             parameters: gain.into_iter().chain(bias).collect(),

@@ -40,25 +40,6 @@ pub fn normal(rows: usize, columns: usize, stream: &mut Stream) -> Gram {
     z
 }
 
-/// The lower triangular factor of a positive semidefinite Gram. A pivot lost to rounding, as where tokens
-/// coincide, gives a zero column instead of a failure.
-pub fn cholesky(k: &Gram) -> Gram {
-    let n = k.nrows();
-    let mut l = Gram::zeros(n, n);
-    for j in 0..n {
-        let pivot = k[(j, j)] - (0..j).map(|i| l[(j, i)].powi(2)).sum::<f64>();
-        if pivot <= 8.0 * n as f64 * f64::EPSILON * k[(j, j)] {
-            continue;
-        }
-        let root = pivot.sqrt();
-        l[(j, j)] = root;
-        for a in j + 1..n {
-            l[(a, j)] = (k[(a, j)] - (0..j).map(|i| l[(a, i)] * l[(j, i)]).sum::<f64>()) / root;
-        }
-    }
-    l
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,12 +63,5 @@ mod tests {
             assert!((mean[(a, b)] - expected).abs() < 6.0 * of_mean);
             assert!((square[(a, b)] - mean[(a, b)].powi(2) - variance).abs() < 6.0 * of_variance);
         }
-    }
-
-    #[test]
-    fn a_singular_gram_has_a_factor() {
-        let k = Gram::from_element(5, 5, 2.0);
-        let l = cholesky(&k);
-        assert!((&l * l.transpose() - k).amax() < 1e2 * f64::EPSILON);
     }
 }

@@ -6,9 +6,9 @@
 
 use crate::error::Result;
 use crate::op::attention::InnerNorms;
-use crate::op::attention::moments::draw::{bartlett, cholesky, normal};
+use crate::op::attention::moments::draw::{bartlett, normal};
 use crate::op::attention::moments::inner::{Inner, Pulls};
-use crate::op::gaussian::{correlation, symmetric};
+use crate::op::gaussian::{cholesky, correlation, symmetric};
 use crate::op::{Gram, Moments, Site, Stage};
 use crate::random::{Stream, name_key};
 use crate::spec::Shape;

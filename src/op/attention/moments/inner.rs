@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::error::Result;
-use crate::op::attention::moments::draw::cholesky;
+use crate::op::gaussian::cholesky;
 use crate::op::{Gram, Moments, Op, Pull, Site};
 
 /// A norm's way back, shared by the members that it is the same for.

@@ -7,6 +7,8 @@ use crate::op::{Cotangent, Expected, Gram, Pull};
 /// Sums over members for one of q, k, v.
 pub struct Part {
     pub gram: Gram,
+    /// The trace of what is along the value, in units of an isotropic cotangent's.
+    pub along: f64,
     /// sum X.G, for the weight matrix.
     pub weight: f64,
     /// Of the inner norm's parameters.
@@ -15,18 +17,25 @@ pub struct Part {
 
 impl Part {
     /// Adds a member's cotangent Gram behind its inner norm, if there is one.
-    fn add(&mut self, gram: Gram, norm: Option<&dyn Pull>, x: &Gram) {
-        let gram = match norm {
+    ///
+    /// `radial`: the share along the value of all tokens together, which a common scale sees. Token by token the cotangent
+    /// has no preferred direction, as attention mixes tokens.
+    fn add(&mut self, gram: Gram, radial: f64, norm: Option<&dyn Pull>, x: &Gram) {
+        let (gram, radial) = match norm {
             Some(norm) => {
-                let pulled = norm.pull(&Cotangent::fresh(gram));
+                let fresh = Cotangent::fresh(gram);
+                let pulled = norm.pull(&Cotangent { radial, ..fresh.clone() });
                 for (sum, p) in self.inner.iter_mut().zip(pulled.parameters) {
                     *sum = sum.and_then(|sum| p.map(|p| sum + p));
                 }
-                pulled.cotangent.gram
+                let gram =
+                    if radial == fresh.radial { pulled.cotangent.gram } else { norm.pull(&fresh).cotangent.gram };
+                (gram, pulled.cotangent.radial)
             }
-            None => gram,
+            None => (gram, radial),
         };
         self.weight += x.dot(&gram);
+        self.along += radial * gram.trace();
         self.gram += gram;
     }
 }
@@ -40,15 +49,16 @@ pub struct Sums {
 
 impl Sums {
     pub fn new(t: usize, inner: [usize; 3]) -> Self {
-        let [q, k, v] = inner.map(|count| Part { gram: Gram::zeros(t, t), weight: 0.0, inner: vec![Ok(0.0); count] });
+        let [q, k, v] =
+            inner.map(|count| Part { gram: Gram::zeros(t, t), along: 0.0, weight: 0.0, inner: vec![Ok(0.0); count] });
         Sums { q, k, v }
     }
 
-    /// Adds a member; `scores` where they depend on weights: the share of V that the cotangent lacks along z, and E z_aa.
-    pub fn see(&mut self, member: &Member, g_z: &Gram, scores: Option<(f64, &Vec<f64>)>) {
+    /// Adds a member, whose z has a cotangent of this radial share; `scores` where they depend on weights: the share of V that the cotangent lacks along z, and E z_aa.
+    pub fn see(&mut self, member: &Member, g_z: &Gram, radial: f64, scores: Option<(f64, &Vec<f64>)>) {
         let Member { a, x, v, kq, kk, q_norm, k_norm, v_norm } = member;
         let at = a.transpose();
-        self.v.add(&at * (g_z * a), v_norm.as_deref(), x);
+        self.v.add(&at * (g_z * a), radial, v_norm.as_deref(), x);
         let Some((lost, mean_squares)) = scores else { return };
         let (r, p) = (a * v, a * kk);
         let (z, y) = (&r * &at, &p * &at);
@@ -65,8 +75,8 @@ impl Sums {
             centred -= cosine.component_mul(&(&b * kk * b.transpose())) * lost;
             g_k -= b.transpose() * (h.component_mul(&cosine) * &b) * lost;
         }
-        self.q.add(g_z.component_mul(&centred), q_norm.as_deref(), x);
-        self.k.add(g_k, k_norm.as_deref(), x);
+        self.q.add(g_z.component_mul(&centred), 1.0, q_norm.as_deref(), x);
+        self.k.add(g_k, 1.0, k_norm.as_deref(), x);
     }
 }
 
@@ -117,7 +127,7 @@ mod tests {
             v_norm: None,
         };
         let mut sums = Sums::new(t, [0; 3]);
-        sums.see(&member, &(&root * root.transpose() * width as f64), Some((0.0, &vec![1.0; t])));
+        sums.see(&member, &(&root * root.transpose() * width as f64), 1.0, Some((0.0, &vec![1.0; t])));
         // A squared Gaussian form varies by at most twice its mean's square: six standard errors.
         let margin = 6.0 * (2.0 / draws as f64).sqrt();
         for (mean, rule) in [(g_q / draws as f64, &sums.q.gram), (g_k / draws as f64, &sums.k.gram)] {
@@ -134,7 +144,7 @@ mod tests {
         let member =
             Member { a, x: same(), v: same(), kq: same(), kk: same(), q_norm: None, k_norm: None, v_norm: None };
         let mut sums = Sums::new(t, [0; 3]);
-        sums.see(&member, &Gram::identity(t, t), Some((0.0, &vec![1.0; t])));
+        sums.see(&member, &Gram::identity(t, t), 1.0, Some((0.0, &vec![1.0; t])));
         assert!(sums.q.gram.amax() < 1e2 * f64::EPSILON && sums.k.gram.amax() < 1e2 * f64::EPSILON);
     }
 }

@@ -50,6 +50,10 @@ pub struct Kernels {
     pub slope_covariance: f64,
     /// d ln E[phi^2]/d ln q.
     pub elasticity: f64,
+    /// Of s = h phi'(h): E s^2/(q E phi'^2), and the squared cosine between s and phi; 1 and 1 for ReLU.
+    pub scaling: (f64, f64),
+    /// The same where the other factor u of the gated unit is scaled along: s = h phi' + phi, over q E phi'^2 + E phi^2.
+    pub gated_scaling: (f64, f64),
 }
 
 /// Gauss-Hermite nodes and weights for a standard normal.
@@ -81,12 +85,23 @@ pub fn kernels(activation: Activation, k: &Gram, freedom: f64) -> Kernels {
         }
     }
     let root = roots.iter().sum::<f64>() / n as f64;
-    let (kurtosis, slope_covariance, elasticity) = fluctuation(activation, root);
+    let Fluctuation { kurtosis, slope_covariance, elasticity, scaling, gated_scaling } =
+        Fluctuation::of(activation, root);
     let mean = match activation {
         Activation::Relu => roots.iter().map(|r| r / (2.0 * std::f64::consts::PI).sqrt()).collect(),
         smooth => Expansions::of(&roots, |x| value(smooth, x)).means(),
     };
-    Kernels { value: value_kernel, slope, weighted_slope, mean, kurtosis, slope_covariance, elasticity }
+    Kernels {
+        value: value_kernel,
+        slope,
+        weighted_slope,
+        mean,
+        kurtosis,
+        slope_covariance,
+        elasticity,
+        scaling,
+        gated_scaling,
+    }
 }
 
 /// The mean over the realised correlation of both kernels, and of the second times it.
@@ -114,21 +129,52 @@ fn relu(_: usize, _: usize, r: f64) -> (f64, f64) {
     ((sin + straight * r) / turn, straight / turn)
 }
 
-/// (kurtosis, slope covariance, elasticity) at a root second moment.
-fn fluctuation(activation: Activation, root: f64) -> (f64, f64, f64) {
-    if activation == Activation::Relu {
-        return (5.0, 1.0, 1.0);
+/// What a root second moment makes of an activation's fluctuations; fields as in [`Kernels`].
+struct Fluctuation {
+    kurtosis: f64,
+    slope_covariance: f64,
+    elasticity: f64,
+    scaling: (f64, f64),
+    gated_scaling: (f64, f64),
+}
+
+impl Fluctuation {
+    fn of(activation: Activation, root: f64) -> Self {
+        let square = |z: f64| value(activation, root * z).powi(2);
+        let second = expectation(square);
+        let (unit, elasticity) = ((1.0, 1.0), 1.0);
+        if activation == Activation::Relu {
+            return Fluctuation {
+                kurtosis: 5.0,
+                slope_covariance: 1.0,
+                elasticity,
+                scaling: unit,
+                gated_scaling: unit,
+            };
+        }
+        if second < f64::MIN_POSITIVE {
+            return Fluctuation {
+                kurtosis: 2.0,
+                slope_covariance: 0.0,
+                elasticity,
+                scaling: unit,
+                gated_scaling: unit,
+            };
+        }
+        let stretch = |z: f64| derivative(activation, root * z) * root * z;
+        let slope = |z: f64| derivative(activation, root * z).powi(2);
+        let fourth = expectation(|z| square(z).powi(2));
+        let moving = expectation(|z| value(activation, root * z) * stretch(z));
+        let (slopes, stretches) = (expectation(slope), expectation(|z| stretch(z).powi(2)));
+        let both = stretches + 2.0 * moving + second;
+        Fluctuation {
+            kurtosis: fourth / second.powi(2) - 1.0,
+            slope_covariance: expectation(|z| square(z) * slope(z)) / (second * slopes) - 1.0,
+            elasticity: moving / second,
+            scaling: (stretches / (root * root * slopes), moving.powi(2) / (second * stretches)),
+            gated_scaling: (both / (root * root * slopes + second), (moving + second).powi(2) / (second * both)),
+        }
     }
-    let square = |z: f64| value(activation, root * z).powi(2);
-    let second = expectation(square);
-    if second < f64::MIN_POSITIVE {
-        return (2.0, 0.0, 1.0);
-    }
-    let fourth = expectation(|z| square(z).powi(2));
-    let moving = expectation(|z| value(activation, root * z) * derivative(activation, root * z) * root * z);
-    let slope = |z: f64| derivative(activation, root * z).powi(2);
-    let covariance = expectation(|z| square(z) * slope(z)) / (second * expectation(slope)) - 1.0;
-    (fourth / second.powi(2) - 1.0, covariance, moving / second)
 }
 
 #[cfg(test)]
