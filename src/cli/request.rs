@@ -6,6 +6,7 @@ use candle_core::{DType, Device};
 use clap::{Args, ValueEnum};
 
 use crate::error::{Error, Result};
+use crate::execute;
 use crate::fold::Graph;
 use crate::op::Registry;
 use crate::spec::{Activation, File, InitLaw, Overrides, Placement, Setting, Shape};
@@ -254,8 +255,7 @@ pub fn device(name: &str) -> Result<Device> {
             help: "devices are cpu, cuda:0, cuda:1, ...".into(),
         });
     };
-    // A stream of its own: the default one is another for each host thread, and nothing orders them.
-    Device::new_cuda_with_stream(index).map_err(|e| Error::Device {
+    execute::cuda(index).map_err(|e| Error::Device {
         device: name.into(),
         cause: match candle_core::utils::cuda_is_available() {
             false => "this binary was built without the feature cuda".into(),

@@ -2,6 +2,23 @@
 
 use candle_core::Device;
 
+/// A CUDA device by its number, with a stream of its own.
+///
+/// The default stream is another one for each host thread, and nothing would order them.
+///
+/// # Errors
+/// candle's, where there is no such device or the binary was built without the feature `cuda`.
+pub fn cuda(index: usize) -> candle_core::Result<Device> {
+    let device = Device::new_cuda_with_stream(index)?;
+    #[cfg(feature = "cuda")]
+    if let Device::Cuda(cuda) = &device {
+        // SAFETY: everything on this device runs on its one stream, in the order in which it was asked for; events between
+        // streams, two at each operation, would order nothing.
+        unsafe { cuda.disable_event_tracking() };
+    }
+    Ok(device)
+}
+
 /// The device in words: `cpu`, or a GPU's name as its driver gives it.
 pub fn describe(device: &Device) -> String {
     match device {

@@ -12,7 +12,7 @@ mod pass;
 mod run;
 mod weights;
 
-pub use device::describe;
+pub use device::{cuda, describe};
 pub use measure::{Measurement, measure, measure_on_same_weights};
 pub use run::{Factors, Run, factors, forward, run};
 pub use weights::{Seeds, Weights, draw_cotangent, draw_input};

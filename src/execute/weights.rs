@@ -1,7 +1,6 @@
 //! Weights and inputs, drawn on the host: the same bits on every device, for every placement.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
@@ -58,7 +57,7 @@ impl Seeds {
 #[derive(Debug)]
 pub struct Weights {
     seeds: Seeds,
-    drawn: HashMap<Matrix, Arc<Vec<f64>>>,
+    drawn: HashMap<Matrix, Tensor>,
     /// Scaled and on the device, by the bits of the scale: most placements share these too.
     scaled: HashMap<(Matrix, u64), Tensor>,
     /// Bytes of both.
@@ -135,8 +134,8 @@ impl Weights {
                 if let Some(known) = self.scaled.get(&key) {
                     return Ok(known.clone());
                 }
-                let values = self.standard(matrix).iter().map(|z| z * scale).collect();
-                let scaled = tensor(values, &stacked, device, dtype).map_err(at)?;
+                let standard = self.standard(matrix, &stacked, device).map_err(Error::at(&point.path))?;
+                let scaled = (standard * scale).and_then(|t| rounded(&t, dtype)).map_err(at)?;
                 self.hold(scaled.elem_count() * dtype.size_in_bytes());
                 self.scaled.insert(key, scaled.clone());
                 Ok(scaled)
@@ -144,18 +143,19 @@ impl Weights {
         }
     }
 
-    /// Variance 1 an entry (orthogonal: mean square 1).
-    fn standard(&mut self, matrix: Matrix) -> Arc<Vec<f64>> {
+    /// Variance 1 an entry (orthogonal: mean square 1), in f64 on the device: it is copied there once for all scales.
+    fn standard(&mut self, matrix: Matrix, stacked: &[usize], device: &Device) -> candle_core::Result<Tensor> {
         if let Some(known) = self.drawn.get(&matrix) {
-            return known.clone();
+            return Ok(known.clone());
         }
-        let drawn = Arc::new(self.seeds.drawn(|seed| {
+        let drawn = self.seeds.drawn(|seed| {
             let mut stream = weight_stream(seed, matrix.block, matrix.call, &matrix.name);
             standard_matrix(matrix.law, &matrix.shape, &mut stream)
-        }));
-        self.hold(drawn.len() * size_of::<f64>());
+        });
+        let drawn = Tensor::from_vec(drawn, stacked, device)?;
+        self.hold(drawn.elem_count() * size_of::<f64>());
         self.drawn.insert(matrix, drawn.clone());
-        drawn
+        Ok(drawn)
     }
 
     /// Makes room for a matrix.
@@ -236,13 +236,14 @@ fn standard_values(
 
 /// A tensor of f64 values, rounded once to the dtype.
 fn tensor(values: Vec<f64>, shape: &[usize], device: &Device, dtype: DType) -> candle_core::Result<Tensor> {
+    rounded(&Tensor::from_vec(values, shape, device)?, dtype)
+}
+
+/// f64 rounded once to the dtype. A GPU may round to half precision by way of f32, so that is the host's to do.
+fn rounded(exact: &Tensor, dtype: DType) -> candle_core::Result<Tensor> {
     match dtype {
-        DType::F64 => Tensor::from_vec(values, shape, device),
-        DType::F32 => {
-            let rounded: Vec<f32> = values.into_iter().map(|v| v as f32).collect();
-            Tensor::from_vec(rounded, shape, device)
-        }
-        other => Tensor::from_vec(values, shape, &Device::Cpu)?.to_dtype(other)?.to_device(device),
+        DType::F64 | DType::F32 => exact.to_dtype(dtype),
+        half => exact.to_device(&Device::Cpu)?.to_dtype(half)?.to_device(exact.device()),
     }
 }
 
