@@ -213,6 +213,29 @@ fn growth_laws_of_any_placement_are_those_of_the_closed_form_and_a_fault_breaks_
 }
 
 #[test]
+fn every_built_in_grows_as_the_closed_form_says() {
+    let registry = Registry::builtin();
+    let all = normative::zoo::all(&registry.vocabulary()).unwrap();
+    let subjects: Vec<Subject> = all.into_iter().map(|p| subject(&p.name.clone(), p)).collect();
+    let lab = lab(&registry, &subjects);
+    let wrong: Vec<String> = claims(&["growth"])
+        .iter()
+        .flat_map(|claim| (claim.plan)(claim, &lab).unwrap())
+        .collect::<Vec<_>>()
+        .par_iter()
+        .flat_map(|item| {
+            let start = std::time::Instant::now();
+            let findings = (item.judge)(&lab).unwrap();
+            findings.iter().for_each(|f| println!("{} {:.2} s {}", item.key, start.elapsed().as_secs_f64(), told(f)));
+            let passed = [Verdict::Verified, Verdict::NotApplicable];
+            let of = |f: &Finding| (!passed.contains(&f.verdict)).then(|| format!("{} {}", item.key, told(f)));
+            findings.iter().filter_map(of).collect::<Vec<_>>()
+        })
+        .collect();
+    assert!(wrong.is_empty(), "not as predicted:\n{}", wrong.join("\n"));
+}
+
+#[test]
 fn a_plant_that_changes_nothing_flips_nothing() {
     let (registry, subjects) = Plant::Spec("pre-ln", "norm(x)", "norm(x)").plant();
     let lab = lab(&registry, &subjects);

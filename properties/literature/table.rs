@@ -52,6 +52,7 @@ pub fn table() -> Vec<(&'static str, Plant)> {
         ),
         ("equivalence.attention.equal_tokens_have_no_score_gradient", Op(misled_attention)),
         ("equivalence.residual.no_feedback", Spec("residual", "norm(x + g)", "norm(x + g + 0.1*r)")),
+        ("equivalence.parallel.first_order_in_attention", Spec("parallel", "ffn(h)", "1.1*ffn(h)")),
         ("equivalence.pre_ln.centred_weights_need_no_mean", Op(louder_rms_norm)),
         ("normalizer.jacobian.layer_norm_formula", Op(louder_layer_norm)),
         ("normalizer.jacobian.rms_norm_formula", Op(louder_rms_norm)),

@@ -5,7 +5,7 @@ use candle_core::{DType, Device, Tensor};
 use crate::claims::exact::{entries, normal};
 use crate::claims::experiment::{Network, placement};
 use crate::claims::figures::{Figure, QUARTER, TENTH, around, draws, judged, near, seeds, width, within};
-use crate::claims::subjects::{built_in, once, refuted, xiong};
+use crate::claims::subjects::{built_in, once, refuted, undecidable, xiong};
 use crate::claims::{About, Claim, Lab, meanfield};
 use crate::error::{Error, Result};
 use crate::execute::{Weights, forward};
@@ -82,6 +82,43 @@ pub fn claims() -> Vec<Claim> {
             About::BuiltIn(&["depth-mup", "pre-ln"]),
             |claim, _| once(claim, scaled_branches),
         ),
+        Claim {
+            expected: Verdict::NotApplicable,
+            ..claim(
+                "rank.layer_norm.can_stop_collapse",
+                "With suitable value matrices attention with LayerNorm has equilibria of any rank.",
+                "Wu et al. 2024, arXiv:2405.18781; zoo D82",
+                "value matrices chosen, not drawn",
+                About::Nothing,
+                |claim, _| undecidable(claim, "a statement about chosen value matrices; here they are drawn at random"),
+            )
+        },
+        Claim {
+            expected: Verdict::NotApplicable,
+            ..claim(
+                "rank.attention.two_failure_modes",
+                "Below a threshold of score size attention's output is uniform-like, above it entropy collapses.",
+                "Giorlandino & Goldt 2026, arXiv:2505.24333; zoo D83",
+                "infinitely many tokens, scores growing as their logarithm",
+                About::Nothing,
+                |claim, _| {
+                    let reason = "the threshold is sharp only for infinitely many tokens with scores that grow as their logarithm; \
+                                  no placement here scales scores with the number of tokens";
+                    undecidable(claim, reason)
+                },
+            )
+        },
+        Claim {
+            expected: Verdict::NotApplicable,
+            ..claim(
+                "rank.pre_ln.angular_distance_when_trained",
+                "The angular distance of layers shrinks with depth in trained Pre-LN models and grows in Post-LN.",
+                "Sun et al. 2025, arXiv:2502.05795, Eq. 1; zoo D86",
+                "trained models",
+                About::Nothing,
+                |claim, _| undecidable(claim, "a measurement on trained models; nothing is trained here"),
+            )
+        },
         Claim {
             expected: Verdict::Refuted,
             ..claim(

@@ -81,6 +81,12 @@ pub fn refuted(claim: &Claim, experiment: Experiment, instead: fn(&[Evidence]) -
     item(claim, experiment, move |finding| (finding.verdict == Verdict::Refuted).then(|| instead(&finding.evidence)))
 }
 
+/// The one item of a claim that no experiment here can decide, with the reason in a sentence.
+pub fn undecidable(claim: &Claim, reason: &'static str) -> Result<Vec<Item>> {
+    let id = claim.id;
+    Ok(vec![Item { key: id.into(), judge: Box::new(move |_| Ok(vec![Finding::not_applicable(id, reason)])) }])
+}
+
 fn item(
     claim: &Claim,
     experiment: Experiment,

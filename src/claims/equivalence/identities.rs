@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 
 use crate::claims::equivalence::small;
-use crate::claims::exact::{Both, Pass, Results, bounded, equal, unequal};
+use crate::claims::exact::{Both, Pass, Results, bounded, difference, equal, unequal};
 use crate::claims::subjects::{built_in, graph, layer, once, with_let, with_output_of, without_output};
 use crate::claims::{About, Claim, Lab};
 use crate::error::{Error, Result};
@@ -100,6 +100,13 @@ pub fn claims() -> Vec<Claim> {
             "zoo B.4.11; Jiang et al. 2023, arXiv:2305.14858",
             &["pre-ln"],
             |claim, _| once(claim, |lab, _| centred_weights(lab)),
+        ),
+        claim(
+            "equivalence.parallel.first_order_in_attention",
+            "A parallel block differs from the sequential one by O(|A|) in what the FFN reads: to first order in attention's size.",
+            "zoo B.4.10",
+            &["parallel", "pre-ln"],
+            |claim, _| once(claim, |lab, _| first_order(lab)),
         ),
     ]
 }
@@ -287,6 +294,23 @@ fn no_feedback(lab: &Lab) -> Result<Vec<Evidence>> {
         Evidence::exact("largest cotangent that x gives r", largest("grad.r.block."), zero),
         Evidence::exact("largest cotangent of x", largest("grad.x.block."), Interval::at_least(f64::MIN_POSITIVE)),
     ])
+}
+
+/// The exponent of the difference in a factor on W_O, over small factors.
+fn first_order(lab: &Lab) -> Result<Vec<Evidence>> {
+    let sides = [built_in(lab, "parallel")?, built_in(lab, "pre-ln")?];
+    let apart = |factor: f64| -> Result<f64> {
+        let output = |side: &Placement| -> Result<Both> {
+            let quiet = pass(lab, side, "layer_norm", 1)?.with("w_o", |w| w * factor)?;
+            Ok(quiet.results()?.get("output")?.clone())
+        };
+        Ok(difference(&output(&sides[0])?, &output(&sides[1])?, 0.0).0)
+    };
+    let (large, small) = (f64::EPSILON.powf(0.25), f64::EPSILON.powf(0.375));
+    let exponent = (apart(large)? / apart(small)?).ln() / (large / small).ln();
+    // Half way to the neighbouring whole exponents.
+    let first = Interval::around(1.0, 0.5);
+    Ok(vec![Evidence::exact("exponent of the difference in attention's size", exponent, first).stating(1.0)])
 }
 
 fn centred_weights(lab: &Lab) -> Result<Vec<Evidence>> {
