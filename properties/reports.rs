@@ -9,6 +9,7 @@ use normative::report::{
 };
 use normative::spec::Shape;
 use normative::verify::{Evidence, Finding, Interval, Verdict};
+use serde_json::Value;
 
 const SHAPE: Shape = Shape { width: 64, blocks: 4, tokens: 8, heads: 2, ffn_width: 256, causal: false };
 
@@ -190,22 +191,80 @@ fn junit_is_read_by_others_and_its_counts_are_those_of_its_cases() {
     }
 }
 
-fn schema() -> (boon::Schemas, boon::SchemaIndex) {
-    let text = include_str!("../src/report/templates/report.schema.json");
-    let (mut schemas, mut compiler) = (boon::Schemas::new(), boon::Compiler::new());
-    compiler.add_resource("report.json", serde_json::from_str(text).unwrap()).unwrap();
-    let index = compiler.compile("report.json", &mut schemas).unwrap_or_else(|e| panic!("{e}"));
-    (schemas, index)
+/// What a schema asks of a value and the value lacks; of the vocabulary, the keywords that the published schema uses.
+fn lacking(root: &Value, schema: &Value, value: &Value, at: &str, found: &mut Vec<String>) {
+    if let Some(reference) = schema["$ref"].as_str() {
+        let target = root.pointer(reference.trim_start_matches('#')).unwrap_or_else(|| panic!("{reference}"));
+        return lacking(root, target, value, at, found);
+    }
+    let kind = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(number) if number.is_f64() => "number",
+        Value::Number(_) => "integer",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    };
+    let mut wrong = |what: String| found.push(format!("{at}: {what}"));
+    match schema["type"].as_str() {
+        Some(asked) if asked != kind && (asked, kind) != ("number", "integer") => wrong(format!("{kind}, not {asked}")),
+        _ => {}
+    }
+    if schema.get("const").is_some_and(|asked| asked != value) {
+        wrong(format!("{value}"));
+    }
+    if schema["enum"].as_array().is_some_and(|known| !known.contains(value)) {
+        wrong(format!("{value}"));
+    }
+    if schema["minimum"].as_f64().zip(value.as_f64()).is_some_and(|(least, number)| number < least) {
+        wrong(format!("{value} is too small"));
+    }
+    for key in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        if value.get(key).is_none() {
+            wrong(format!("no {key}"));
+        }
+    }
+    if let Some(either) = schema["oneOf"].as_array() {
+        let fits = |schema: &&Value| {
+            let mut lacks = Vec::new();
+            lacking(root, schema, value, at, &mut lacks);
+            lacks.is_empty()
+        };
+        if either.iter().filter(fits).count() != 1 {
+            wrong("none or several of the forms".into());
+        }
+    }
+    for (key, inner) in schema["properties"].as_object().into_iter().flatten() {
+        if let Some(value) = value.get(key) {
+            lacking(root, inner, value, &format!("{at}/{key}"), found);
+        }
+    }
+    for (index, value) in value.as_array().into_iter().flatten().enumerate() {
+        let inner = schema["prefixItems"].get(index).or(schema.get("items"));
+        if let Some(inner) = inner {
+            lacking(root, inner, value, &format!("{at}/{index}"), found);
+        }
+    }
+    let known = |key: &str| schema["properties"].get(key).is_some();
+    for (key, value) in value.as_object().into_iter().flatten().filter(|(key, _)| !known(key)) {
+        if let Some(inner) = schema.get("additionalProperties") {
+            lacking(root, inner, value, &format!("{at}/{key}"), found);
+        }
+    }
 }
 
 #[test]
 fn the_json_is_what_the_published_schema_says() {
-    let (schemas, index) = schema();
+    let schema: Value = serde_json::from_str(include_str!("../src/report/templates/report.schema.json")).unwrap();
+    let check = |report: &Value| {
+        let mut lacks = Vec::new();
+        lacking(&schema, &schema, report, "", &mut lacks);
+        lacks
+    };
     for records in [records(), sound()] {
         let report = json(&records);
-        if let Err(error) = schemas.validate(&report, index) {
-            panic!("{error}");
-        }
+        assert_eq!(check(&report), Vec::<String>::new());
         // The schema is not empty: what no report has, it refuses.
         for (pointer, wrong) in [
             ("/claims/0/findings/0/verdict", serde_json::json!("passed")),
@@ -216,7 +275,7 @@ fn the_json_is_what_the_published_schema_says() {
         ] {
             let mut report = report.clone();
             *report.pointer_mut(pointer).expect(pointer) = wrong;
-            assert!(schemas.validate(&report, index).is_err(), "{pointer}");
+            assert!(!check(&report).is_empty(), "{pointer}");
         }
     }
 }
