@@ -2,7 +2,7 @@
 
 use super::bench::{BRANCH, FIRST, MOVED};
 use super::exact::{largest, moment_rounding};
-use super::figures::{EXPONENT, ROUGHLY, depths, ratios, roots};
+use super::figures::{EXPONENT, Points, ROUGHLY, depths, ratios, roots};
 use super::{Basis, Bench, Size, Statement, Trial};
 use crate::claims::About;
 use crate::error::{Error, Result};
@@ -92,7 +92,7 @@ pub fn statements() -> Vec<Statement> {
 }
 
 /// What each block adds, and its share in the stream behind it.
-fn shares(bench: &Bench, name: &str, size: Size, blocks: &[usize]) -> Result<[Vec<(f64, Vec<f64>)>; 2]> {
+fn shares(bench: &Bench, name: &str, size: Size, blocks: &[usize]) -> Result<[Points; 2]> {
     let curves = bench.contributions(name, size)?;
     let added = |block: usize| Ok(roots(&curves.stream(BRANCH, block, Quantity::SecondMoment)?));
     let share = |block: usize| Ok(ratios(&added(block)?, &roots(&curves.at(block, Quantity::SecondMoment)?)));
@@ -132,7 +132,7 @@ fn dilution_order(bench: &Bench, size: Size) -> Result<Vec<Evidence>> {
         let diluted = share.into_iter().flat_map(|(_, share)| share).map(|share| 1.0 / share).collect();
         Ok((blocks as f64, diluted))
     };
-    let points: Vec<(f64, Vec<f64>)> = depths(size.blocks).into_iter().map(at).collect::<Result<_>>()?;
+    let points: Points = depths(size.blocks).into_iter().map(at).collect::<Result<_>>()?;
     let part = |(place, stated): (&str, &f64)| {
         let figure = format!("pre-ln: exponent in L of the stream over the last contribution, as the {place} has it");
         bench.exponent(figure, &points, Interval::around(*stated, EXPONENT)).stating(*stated)

@@ -12,6 +12,9 @@ pub const MARGIN: f64 = 0.05;
 /// Within what an exponent is taken to equal a stated one: off by it, a figure is off by a third over sixteenfold depth.
 pub const EXPONENT: f64 = 0.1;
 
+/// At each place, depth or width, one value a draw.
+pub type Points = Vec<(f64, Vec<f64>)>;
+
 impl Bench<'_> {
     /// The mean of a figure over draws.
     pub fn mean(&self, figure: impl Into<String>, values: &[f64], accepted: Interval) -> Evidence {

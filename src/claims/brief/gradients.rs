@@ -1,7 +1,7 @@
 //! What the texts say of the sizes of gradients at initialization: A6-A14. A gradient here is a Frobenius norm, for a
 //! loss whose gradient by the output is of norm 1.
 
-use super::figures::{EXPONENT, ROUGHLY, depths, ratios, roots};
+use super::figures::{EXPONENT, Points, ROUGHLY, depths, ratios, roots};
 use super::{Basis, Bench, Judge, Size, Sizes, Statement, Trial};
 use crate::claims::About;
 use crate::claims::experiment::Curves;
@@ -146,7 +146,7 @@ fn by_depth(
     name: &str,
     size: Size,
     figure: impl Fn(&Curves, usize) -> Result<Vec<f64>>,
-) -> Result<Vec<(f64, Vec<f64>)>> {
+) -> Result<Points> {
     let at = |blocks: usize| {
         let curves = bench.draws(name, Size { blocks, ..size })?;
         Ok((blocks as f64, figure(&curves, blocks)?))
@@ -164,7 +164,7 @@ fn last_gradient(bench: &Bench, size: Size, name: &str) -> Result<Vec<Evidence>>
         Ok((d, gradients.iter().map(|g| g / (d * d.ln().sqrt())).collect()))
     };
     let wider = [size.width / 4, size.width / 2, size.width, 2 * size.width].into_iter().map(in_bound);
-    let wider: Vec<(f64, Vec<f64>)> = wider.collect::<Result<_>>()?;
+    let wider: Points = wider.collect::<Result<_>>()?;
     let stated = bench.stated[0];
     Ok(vec![
         bench
