@@ -17,7 +17,7 @@ use crate::verify::{Evidence, Finding, Interval, Verdict};
 const HALFWAY: f64 = 0.25;
 
 /// Tokens of the networks: enough for an overlap, and no more, as cost grows with their square.
-const TOKENS: usize = 4;
+const TOKENS: usize = 3;
 
 /// A law that every placement has.
 struct Law {
@@ -104,7 +104,7 @@ fn draws(lab: &Lab) -> usize {
 /// The shape at which a law by depth is judged.
 fn deep(lab: &Lab, subject: &Subject) -> Shape {
     let blocks = match lab.tier {
-        Tier::Quick => 64,
+        Tier::Quick => 32,
         Tier::Full => 1000,
     };
     Shape { blocks, tokens: TOKENS, ..subject.shape }
@@ -158,7 +158,7 @@ fn by_depth(lab: &Lab, subject: &Subject, quantity: Quantity, alpha: f64) -> Res
     let class = class(ladder);
     let figure = format!("{}, {}: exponent in l, l = {}..{}", name(quantity), word(class), blocks[0], blocks[2]);
     let parts = if lab.tier == Tier::Full && quantity == Quantity::SecondMoment { 2.0 } else { 1.0 };
-    let mut evidence = vec![Evidence::slope(figure, &lines, around(exponent), alpha / parts).stating(exponent)];
+    let mut evidence = vec![Evidence::slope(figure, &lines, around(lab, exponent), alpha / parts).stating(exponent)];
     if parts == 2.0 {
         let ladders: Vec<[f64; 3]> = (0..found[0].len()).map(|i| [found[0][i], found[1][i], found[2][i]]).collect();
         evidence.extend(Evidence::growth(format!("second moment, {}", word(class)), &ladders, class, alpha / parts));
@@ -183,13 +183,17 @@ fn by_width(lab: &Lab, subject: &Subject, quantity: Quantity, alpha: f64) -> Res
     let lines = lines(&widths.map(|d| d as f64), &found);
     let figure =
         format!("{} behind block {}: exponent in d, d = {}..{}", name(quantity), BLOCKS / 2, widths[0], widths[2]);
-    Ok(vec![Evidence::slope(figure, &lines, around(exponent), alpha).stating(exponent)])
+    Ok(vec![Evidence::slope(figure, &lines, around(lab, exponent), alpha).stating(exponent)])
 }
 
-/// The exponents that are nearer to the stated one than to the next class's; where a law is steeper than any class, as much
-/// relative to it.
-fn around(exponent: f64) -> Interval {
-    Interval::around(exponent, HALFWAY * exponent.abs().max(1.0))
+/// The exponents that count as the stated one: nearer to it than to the next class's, in the quick tier nearer than to the
+/// class after next; where a law is steeper than any class, as much relative to it.
+fn around(lab: &Lab, exponent: f64) -> Interval {
+    let margin = match lab.tier {
+        Tier::Quick => 2.0 * HALFWAY,
+        Tier::Full => HALFWAY,
+    };
+    Interval::around(exponent, margin * exponent.abs().max(1.0))
 }
 
 /// A line a draw, in logarithms.
