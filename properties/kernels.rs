@@ -1,16 +1,12 @@
 //! The fused norms against a double-double oracle within derived bounds, on the whole corpus of edge inputs; exact
 //! relations; gradients by two further routes; determinism; and planted faults that the same checks must refute.
 
-#[path = "kernels/bounds.rs"]
-mod bounds;
 #[path = "kernels/cases.rs"]
 mod cases;
 #[path = "kernels/faults.rs"]
 mod faults;
 #[path = "kernels/judge.rs"]
 mod judge;
-#[path = "kernels/oracle.rs"]
-mod oracle;
 #[path = "kernels/relations.rs"]
 mod relations;
 #[path = "kernels/tensors.rs"]

@@ -2,6 +2,7 @@
 
 mod compare;
 mod explain;
+mod kernel;
 mod list;
 mod measure;
 mod new;
@@ -48,6 +49,8 @@ enum Command {
     Verify(verify::Args),
     /// Replay recorded weights, outputs and gradients of any framework.
     Parity(parity::Args),
+    /// Judge an implementation of a normalizer: an op, candle's own, or recorded tensors of any framework.
+    Kernel(kernel::Args),
     /// The predictions of two or more placements side by side.
     Compare(compare::Args),
     /// Write a placement's file to edit.
@@ -130,6 +133,7 @@ fn dispatch(command: Command, registry: &Registry) -> Result<Outcome> {
         Command::Measure(args) => measure::run(&args, registry),
         Command::Verify(args) => verify::run(&args, registry),
         Command::Parity(args) => parity::run(&args, registry),
+        Command::Kernel(args) => kernel::run(&args, registry),
         Command::Compare(args) => compare::run(&args, registry),
         Command::New(args) => new::run(&args, registry),
         Command::Completions { shell } => {

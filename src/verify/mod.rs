@@ -1,6 +1,7 @@
 //! Judges agreement: of interpretations with each other, and of tensors with recorded ones.
 
 mod agreement;
+pub mod conformance;
 mod evidence;
 mod parity;
 mod shapes;

@@ -1,0 +1,146 @@
+//! Edges that no bound speaks of: empty tensors, layouts, rows that must not reach each other.
+
+use candle_core::{DType, Device, Tensor};
+
+use super::examine::{check, numbers_of};
+use super::guard::ask;
+use super::probe::{Call, Gradients, Group, Probe, Subject, numbers};
+use super::report::{Check, Demand};
+use crate::error::{Error, Result};
+use crate::random::Stream;
+use crate::verify::Verdict;
+
+/// An empty tensor gives an empty tensor.
+pub fn empty(subject: &dyn Subject, eps: f64, dtype: DType) -> Vec<Check> {
+    let of = |name: &str, rows: usize, width: usize| {
+        let zeros = |shape: &[usize]| Tensor::zeros(shape, dtype, &Device::Cpu).map_err(Error::at(name));
+        let answer = ask(|| {
+            let x = zeros(&[rows, width])?;
+            let (gain, bias) = (zeros(&[width])?, zeros(&[width])?);
+            subject.forward(&Call { name: name.into(), dy: x.clone(), x, gain, bias, eps })
+        });
+        let reason = match answer {
+            Ok(Some(y)) if y.dims() == [rows, width] => None,
+            Ok(Some(y)) => Some(format!("gives {:?} for ({rows}, {width})", y.dims())),
+            Ok(None) => None,
+            Err(reason) => Some(reason),
+        };
+        let verdict = if reason.is_some() { Verdict::Refuted } else { Verdict::Verified };
+        Check { verdict, reason, ..check(name, Some(dtype), Demand::Always) }
+    };
+    vec![of("width 0", 3, 0), of("no rows", 0, 5)]
+}
+
+/// Views of one tensor: transposed, offset, broadcast along rows and along columns, every second row.
+fn views(base: &Tensor) -> candle_core::Result<Vec<(&'static str, Tensor)>> {
+    let (rows, width) = base.dims2()?;
+    Ok(vec![
+        ("transposed", base.t()?.contiguous()?.t()?),
+        ("offset", base.narrow(0, 1, rows - 1)?),
+        ("narrowed", base.narrow(1, 1, width - 1)?),
+        ("broadcast row", base.narrow(0, 0, 1)?.broadcast_as((3, width))?),
+        ("broadcast column", base.narrow(1, 0, 1)?.broadcast_as((rows, width))?),
+        ("every second row", base.reshape((rows / 2, 2, width))?.narrow(1, 1, 1)?.squeeze(1)?),
+    ])
+}
+
+/// A view gives the bits of its contiguous copy; a subject may refuse it with an error, which is told as a limit.
+pub fn layouts(subject: &dyn Subject, eps: f64, dtype: DType) -> Result<Check> {
+    const NAME: &str = "strided and broadcast views";
+    let mut stream = Stream::new(3, &[]);
+    let (rows, width) = (6, 33);
+    let mut normals = |shape: &[usize]| {
+        let n = shape.iter().product();
+        Tensor::from_vec(stream.normals(n), shape, &Device::Cpu).and_then(|t| t.to_dtype(dtype)).map_err(Error::at(NAME))
+    };
+    let (base, gain, bias) = (normals(&[rows, width])?, normals(&[width])?, normals(&[width])?);
+    let mut refused = None;
+    for (name, view) in views(&base).map_err(Error::at(NAME))? {
+        let copy = numbers(&view)
+            .and_then(|v| Tensor::from_vec(v, view.shape(), &Device::Cpu)?.to_dtype(dtype))
+            .map_err(Error::at(NAME))?;
+        let of = |x: &Tensor| {
+            ask(|| {
+                let cut = |t: &Tensor| t.narrow(0, 0, x.dim(1)?);
+                let (gain, bias) = (cut(&gain).map_err(Error::at(NAME))?, cut(&bias).map_err(Error::at(NAME))?);
+                subject.forward(&Call { name: NAME.into(), x: x.clone(), gain, bias, dy: x.clone(), eps })
+            })
+        };
+        match (of(&view), of(&copy)) {
+            (Ok(Some(y)), Ok(Some(expected))) => {
+                let same = numbers(&y).and_then(|y| Ok(y == numbers(&expected)?)).map_err(Error::at(NAME))?;
+                if !same {
+                    let reason = Some(format!("{name}: other numbers than of its contiguous copy"));
+                    return Ok(Check { verdict: Verdict::Refuted, reason, ..check(NAME, Some(dtype), Demand::Always) });
+                }
+            }
+            (Err(reason), Ok(_)) => refused = refused.or(Some(format!("{name}: {reason}"))),
+            _ => {}
+        }
+    }
+    Ok(match refused {
+        None => check(NAME, Some(dtype), Demand::Always),
+        reason => Check { verdict: Verdict::Refuted, reason, ..check(NAME, Some(dtype), Demand::Limit) },
+    })
+}
+
+type Answered<'a> = Option<&'a std::result::Result<Vec<f64>, String>>;
+
+/// inf or NaN makes its whole row not finite and leaves every other row to the bit; a changed row changes no other.
+/// The probes come in fives: clean, NaN, inf, -inf, first row moved.
+pub fn isolation(
+    dtype: DType,
+    asked: &[(&Probe, Answered)],
+    backs: &[Option<std::result::Result<Gradients, String>>],
+) -> Option<Check> {
+    let of: Vec<_> = asked.iter().zip(backs).filter(|((p, _), _)| p.group == Group::Poisoned).collect();
+    if of.is_empty() {
+        return None;
+    }
+    let plain = check("inf and NaN stay in their row", Some(dtype), Demand::Always);
+    let mut reason = None;
+    for five in of.chunks(5) {
+        let ((clean, first), back) = five[0];
+        for ((probe, answer), other) in &five[1..] {
+            let mut pairs = vec![("y", first.cloned(), answer.cloned())];
+            if let (Some(Ok(one)), Some(Ok(two))) = (back, other) {
+                let dx = |g: &Gradients, p: &Probe| Some(numbers_of(g, p).map(|back| back.dx));
+                pairs.push(("dx", dx(one, clean), dx(two, probe)));
+            }
+            for (what, one, two) in pairs {
+                let found = match (one, two) {
+                    (Some(Ok(one)), Some(Ok(two))) => leaks(what, clean, probe, &one, &two),
+                    (_, Some(Err(error))) | (Some(Err(error)), _) if what == "y" => Some(error),
+                    _ => None,
+                };
+                reason = reason.or(found);
+            }
+        }
+    }
+    let verdict = if reason.is_some() { Verdict::Refuted } else { Verdict::Verified };
+    Some(Check { verdict, reason, ..plain })
+}
+
+/// What of one row reaches another, or what of a row's NaN is lost.
+fn leaks(what: &str, clean: &Probe, probe: &Probe, one: &[f64], two: &[f64]) -> Option<String> {
+    let width = probe.width;
+    for r in 0..probe.rows() {
+        let at = r * width..(r + 1) * width;
+        let touched = clean.x[at.clone()].iter().zip(&probe.x[at.clone()]).any(|(a, b)| a.to_bits() != b.to_bits());
+        if !touched && one[at.clone()] != two[at.clone()] {
+            return Some(format!("width {width}: {what} of row {r} changes when another row does"));
+        }
+        let poison = probe.x[at.clone()].iter().find(|x| !x.is_finite());
+        if let Some(poison) = poison
+            && two[at].iter().any(|y| y.is_finite())
+        {
+            return Some(format!("width {width}: {poison} in row {r} leaves finite numbers of {what} in it"));
+        }
+    }
+    None
+}
+
+/// [`layouts`] in every type.
+pub fn views_of(subject: &dyn Subject, eps: f64, dtypes: &[DType]) -> Result<Vec<Check>> {
+    dtypes.iter().map(|dtype| layouts(subject, eps, *dtype)).collect()
+}
