@@ -22,7 +22,7 @@ use normative::error::Result;
 use normative::op::{Registry, Role};
 use normative::verify::Verdict;
 use normative::verify::conformance::{
-    CANDLE, Call, Centre, Formula, Gradients, KERNELS, OfOp, Probe, Report, Request, Subject, corpus, examine,
+    CANDLE, Call, Centre, Formula, Gradients, KERNELS, OfOp, OfTensors, Probe, Report, Request, Subject, corpus, examine,
 };
 
 const EPS: f64 = 1e-5;
@@ -187,7 +187,8 @@ fn faults_of_the_convention_are_named_as_what_they_are() {
         (EpsInHalf, false, "eps 1.001e-5, not eps 1e-5"),
         (MeanNotSubtracted, true, "mean not subtracted, not mean subtracted"),
         (MeanSubtractedInRms, false, "mean subtracted, not mean not subtracted"),
-        (MeanSubtractedAfterScaling, true, "mean subtracted after scaling, not mean subtracted"),
+        // It takes off the mean of the row that was not scaled.
+        (MeanSubtractedAfterScaling, true, "no convention known here explains"),
         (GainBefore, true, "gain applied before normalization, not gain w"),
         (GainOnePlus, true, "gain 1 + w, not gain w"),
         (BiasDropped, true, "no bias, not bias"),
@@ -206,6 +207,22 @@ fn faults_of_the_convention_are_named_as_what_they_are() {
         // The fault alone is named, and nothing beside it.
         assert!(reason.starts_with(words) && !reason[words.len()..].contains(", not"), "{fault:?}: {reason}");
     }
+}
+
+/// x/rms(x) less its mean.
+#[test]
+fn a_mean_subtracted_after_scaling_is_named() {
+    let subject = OfTensors {
+        name: "centred last",
+        function: |c| {
+            let rms = (c.x.sqr()?.mean_keepdim(1)? + c.eps)?.sqrt()?;
+            let z = c.x.broadcast_div(&rms)?;
+            z.broadcast_sub(&z.mean_keepdim(1)?)?.broadcast_mul(&c.gain)?.broadcast_add(&c.bias)
+        },
+    };
+    let found = report(&subject, Formula::layer_norm(EPS), probes(&[DType::F64]));
+    let reason = found.check("convention", Some(DType::F64)).unwrap().reason.clone();
+    assert_eq!(reason.unwrap(), "mean subtracted after scaling, not mean subtracted; root mean square, not biased deviation (d)");
 }
 
 #[test]

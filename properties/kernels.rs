@@ -9,6 +9,7 @@ mod faults;
 mod judge;
 #[path = "kernels/relations.rs"]
 mod relations;
+mod support;
 #[path = "kernels/tensors.rs"]
 mod tensors;
 

@@ -2,8 +2,10 @@
 
 use candle_core::{DType, Device, Tensor};
 
+use super::bounds::Roundoff;
 use super::examine::{check, numbers_of};
 use super::guard::ask;
+use super::judge::Standard;
 use super::probe::{Call, Gradients, Group, Probe, Subject, numbers};
 use super::report::{Check, Demand};
 use crate::error::{Error, Result};
@@ -32,7 +34,7 @@ pub fn empty(subject: &dyn Subject, eps: f64, dtype: DType) -> Vec<Check> {
 }
 
 /// Views of one tensor: transposed, offset, broadcast along rows and along columns, every second row.
-fn views(base: &Tensor) -> candle_core::Result<Vec<(&'static str, Tensor)>> {
+fn of_one(base: &Tensor) -> candle_core::Result<Vec<(&'static str, Tensor)>> {
     let (rows, width) = base.dims2()?;
     Ok(vec![
         ("transposed", base.t()?.contiguous()?.t()?),
@@ -44,8 +46,9 @@ fn views(base: &Tensor) -> candle_core::Result<Vec<(&'static str, Tensor)>> {
     ])
 }
 
-/// A view gives the bits of its contiguous copy; a subject may refuse it with an error, which is told as a limit.
-pub fn layouts(subject: &dyn Subject, eps: f64, dtype: DType) -> Result<Check> {
+/// A view gives what its contiguous copy gives: within the bound of the formula, to the bit where none was found. A
+/// subject may refuse a view with an error, which is told as a limit.
+pub fn views(subject: &dyn Subject, eps: f64, dtype: DType, standard: Option<&Standard>) -> Result<Check> {
     const NAME: &str = "strided and broadcast views";
     let mut stream = Stream::new(3, &[]);
     let (rows, width) = (6, 33);
@@ -55,20 +58,32 @@ pub fn layouts(subject: &dyn Subject, eps: f64, dtype: DType) -> Result<Check> {
     };
     let (base, gain, bias) = (normals(&[rows, width])?, normals(&[width])?, normals(&[width])?);
     let mut refused = None;
-    for (name, view) in views(&base).map_err(Error::at(NAME))? {
+    for (name, view) in of_one(&base).map_err(Error::at(NAME))? {
         let copy = numbers(&view)
             .and_then(|v| Tensor::from_vec(v, view.shape(), &Device::Cpu)?.to_dtype(dtype))
             .map_err(Error::at(NAME))?;
+        let width = copy.dim(1).map_err(Error::at(NAME))?;
+        let cut = |t: &Tensor| t.narrow(0, 0, width).map_err(Error::at(NAME));
+        let (gain, bias) = (cut(&gain)?, cut(&bias)?);
         let of = |x: &Tensor| {
-            ask(|| {
-                let cut = |t: &Tensor| t.narrow(0, 0, x.dim(1)?);
-                let (gain, bias) = (cut(&gain).map_err(Error::at(NAME))?, cut(&bias).map_err(Error::at(NAME))?);
-                subject.forward(&Call { name: NAME.into(), x: x.clone(), gain, bias, dy: x.clone(), eps })
-            })
+            let call =
+                Call { name: NAME.into(), x: x.clone(), gain: gain.clone(), bias: bias.clone(), dy: x.clone(), eps };
+            ask(|| subject.forward(&call))
         };
         match (of(&view), of(&copy)) {
             (Ok(Some(y)), Ok(Some(expected))) => {
-                let same = numbers(&y).and_then(|y| Ok(y == numbers(&expected)?)).map_err(Error::at(NAME))?;
+                let read = |t: &Tensor| numbers(t).map_err(Error::at(NAME));
+                let y = read(&y)?;
+                let same = match (standard, Roundoff::any_order(dtype, width)) {
+                    (Some(standard), Some(roundoff)) => {
+                        let x = read(&copy)?;
+                        let (gain, bias, dy) = (read(&gain)?, read(&bias)?, x.clone());
+                        let group = Group::Plain;
+                        let probe = Probe { name: NAME.into(), group, dtype, width, eps, x, gain, bias, dy };
+                        y.len() == probe.x.len() && standard.forward(&roundoff, &probe, &y).excess.is_none()
+                    }
+                    _ => y == read(&expected)?,
+                };
                 if !same {
                     let reason = Some(format!("{name}: other numbers than of its contiguous copy"));
                     return Ok(Check { verdict: Verdict::Refuted, reason, ..check(NAME, Some(dtype), Demand::Always) });
@@ -138,9 +153,4 @@ fn leaks(what: &str, clean: &Probe, probe: &Probe, one: &[f64], two: &[f64]) -> 
         }
     }
     None
-}
-
-/// [`layouts`] in every type.
-pub fn views_of(subject: &dyn Subject, eps: f64, dtypes: &[DType]) -> Result<Vec<Check>> {
-    dtypes.iter().map(|dtype| layouts(subject, eps, *dtype)).collect()
 }

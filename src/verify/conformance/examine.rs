@@ -89,10 +89,12 @@ pub fn examine(subject: &dyn Subject, request: &Request) -> Result<Report> {
             report.casts.push((dtype, standard.cast));
         }
         examine_type(subject, request, dtype, &of, standard, &mut report)?;
+        if subject.is_live() {
+            report.checks.push(edges::views(subject, request.eps, dtype, standard.as_ref())?);
+        }
     }
     if subject.is_live() {
         report.checks.extend(edges::empty(subject, request.eps, widest));
-        report.checks.extend(edges::views_of(subject, request.eps, &supported)?);
     }
     Ok(report)
 }

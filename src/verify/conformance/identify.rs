@@ -29,8 +29,7 @@ pub fn identify(seen: &[Seen], declared: f64) -> Identified {
     let mut fits: Vec<Formula> = Vec::new();
     let mut nearest: Option<(Formula, usize, usize)> = None;
     for stem in Formula::all(declared) {
-        let Some(range) = eps_range(&stem, seen) else { continue };
-        let (eps, slack) = range.choose(declared);
+        let (eps, slack) = eps_range(&stem, seen).choose(declared);
         let formula = Formula { eps, ..stem };
         let (within, of) = explained(&formula, slack, seen);
         // Without eps it has no place.
@@ -71,8 +70,8 @@ impl Range {
     }
 }
 
-/// The eps with which a formula explains the rows; `None` where an output has the wrong sign for it.
-fn eps_range(stem: &Formula, seen: &[Seen]) -> Option<Range> {
+/// The eps with which a formula explains the rows; one that it does not explain says nothing.
+fn eps_range(stem: &Formula, seen: &[Seen]) -> Range {
     let bare = Formula { eps: 0.0, place: EpsPlace::InsideRoot, ..*stem };
     let standard = Standard { formula: bare, cast: Cast::BeforeGain };
     let mut range = Range { from: 0.0, to: f64::MAX };
@@ -93,18 +92,14 @@ fn eps_range(stem: &Formula, seen: &[Seen]) -> Option<Range> {
             };
             let rest = Dd::new(y) - bias;
             let times = (z * factor / rest).0;
-            if !times.is_finite() || row.inverse.0 == 0.0 {
+            if !(times.is_finite() && times > 0.0) || row.inverse.0 == 0.0 {
                 continue;
             }
-            let magnitude = times.abs().max(f64::MIN_POSITIVE);
-            let error = standard.output_bound(roundoff, z.abs() / magnitude, bounds.z[i] / magnitude, probe.gain[i], y);
+            let error = standard.output_bound(roundoff, z.abs() / times, bounds.z[i] / times, probe.gain[i], y);
             // The arithmetic of this function is in f64, a few roundings.
             let relative = reach(&bare) * error / rest.abs() + 4.0 * f64::EPSILON;
             if relative >= 1.0 || relative.is_nan() {
                 continue;
-            }
-            if times < 0.0 {
-                return None;
             }
             let sigma = 1.0 / row.inverse.0;
             let (low, high) = (times * (1.0 - relative), times / (1.0 - relative));
@@ -118,13 +113,12 @@ fn eps_range(stem: &Formula, seen: &[Seen]) -> Option<Range> {
                 }
                 (EpsPlace::Floor, _) => (if low > 1.0 { sigma * low } else { 0.0 }, sigma * high),
             };
-            // A row that no eps serves together with the others is one that the formula does not explain.
             if low <= range.to && high >= range.from {
                 range = Range { from: range.from.max(low), to: range.to.min(high) };
             }
         }
     }
-    Some(range)
+    range
 }
 
 /// Without the root, errors under it count in full.
