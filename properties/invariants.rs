@@ -20,7 +20,7 @@ const IMPORTS: [(&str, &str); 18] = [
     ("explain", "error random memory spec op fold profile"),
     ("reference", ""),
     ("verify", "error random memory kernels spec op zoo fold profile execute sample predict explain"),
-    ("claims", "error random memory kernels spec op zoo fold profile execute sample predict explain verify"),
+    ("claims", "error random memory kernels spec op zoo fold profile execute sample predict explain reference verify"),
     ("report", "error random memory spec op zoo fold profile execute sample predict explain verify claims"),
     ("cli", "error random memory kernels spec op zoo fold profile execute sample predict explain verify claims report"),
 ];

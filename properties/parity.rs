@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use candle_core::Device;
 use normative::error::Error;
 use normative::op::Registry;
 use normative::spec::{Activation, Placement, Setting, Shape};
@@ -25,7 +26,7 @@ fn every_fixture_is_reproduced_to_1e_10() {
     let mut wrong = Vec::new();
     for path in paths() {
         let fixture = Fixture::read(&path);
-        let found = parity(&path, &registry).unwrap_or_else(|error| panic!("{}: {error}", fixture.file));
+        let found = parity(&path, &registry, &Device::Cpu).unwrap_or_else(|error| panic!("{}: {error}", fixture.file));
         assert!(!found.tensors.is_empty(), "{}", fixture.file);
         for tensor in &found.tensors {
             tensors += 1;
@@ -85,7 +86,7 @@ proptest! {
         let values = &mut fixture.tensors.get_mut(&name).unwrap().1;
         values[i] *= if up { 1.001 } else { 0.999 };
         let folder = tempfile::tempdir().unwrap();
-        let found = parity(&fixture.write(folder.path()), &Registry::builtin()).unwrap();
+        let found = parity(&fixture.write(folder.path()), &Registry::builtin(), &Device::Cpu).unwrap();
         let worst = found.worst().unwrap();
         prop_assert!(found.differs(), "{} {name}[{i}]: {worst:?}", fixture.file);
     }
@@ -94,14 +95,14 @@ proptest! {
     fn a_fixture_written_again_is_reproduced(file: Index) {
         let folder = tempfile::tempdir().unwrap();
         let path = Fixture::read(file.get::<std::path::PathBuf>(&paths())).write(folder.path());
-        prop_assert!(!parity(&path, &Registry::builtin()).unwrap().differs());
+        prop_assert!(!parity(&path, &Registry::builtin(), &Device::Cpu).unwrap().differs());
     }
 }
 
 /// The message of a fixture that is bad input.
 fn refused(fixture: &Fixture) -> String {
     let folder = tempfile::tempdir().unwrap();
-    let error = parity(&fixture.write(folder.path()), &Registry::builtin()).expect_err(&fixture.file);
+    let error = parity(&fixture.write(folder.path()), &Registry::builtin(), &Device::Cpu).expect_err(&fixture.file);
     assert_eq!(error.exit_code(), 2);
     error.to_string()
 }
@@ -164,7 +165,7 @@ fn a_truncated_file_is_bad_input_and_named() {
         let whole = std::fs::read(fixture.write(folder.path())).unwrap();
         for keep in [0, 4, 8, 100, whole.len() / 2, whole.len() - 1] {
             std::fs::write(&path, &whole[..keep]).unwrap();
-            match parity(&path, &Registry::builtin()).expect_err("a part of a file") {
+            match parity(&path, &Registry::builtin(), &Device::Cpu).expect_err("a part of a file") {
                 error @ Error::File { .. } => {
                     assert_eq!(error.exit_code(), 2);
                     assert!(error.to_string().contains("cut.safetensors"), "{error}");

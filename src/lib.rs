@@ -11,6 +11,7 @@ pub mod predict;
 pub mod profile;
 pub mod random;
 pub mod reference;
+pub mod report;
 pub mod sample;
 pub mod spec;
 pub mod verify;

@@ -3,6 +3,7 @@
 //! A profile is a list of figures in the order of its [`Layout`], which depends on the placement and the shape
 //! only, so that profiles of different kinds compare position by position.
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::fold::{Graph, SitePoint};
@@ -28,7 +29,8 @@ impl Kind {
 }
 
 /// What a figure is of (design section 3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Quantity {
     /// Mean over tokens and coordinates of x^2.
     SecondMoment,

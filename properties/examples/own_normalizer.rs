@@ -8,10 +8,9 @@
 use candle_core::{D, Tensor};
 use normative::error::{Error, Result};
 use normative::op::{
-    DrawPull, Drawn, Gain, Initial, Moments, Op, Parameter, Parameters, Radial, Registry, Responded, Response, Role,
-    Rows, Site,
+    DrawPull, Drawn, Gain, Initial, Matrices, Moments, Op, Parameter, Parameters, Radial, Registry, Responded,
+    Response, Role, Rows, Site,
 };
-use normative::random::Stream;
 
 /// sqrt(2/pi) x / mean |x|: a norm by the mean absolute value, scaled so that Gaussian vectors come out as from rms_norm.
 ///
@@ -39,7 +38,7 @@ impl Response for L1Norm {
     }
 
     /// Exact for any coordinates.
-    fn draw(&self, _: &Site, input: &Rows, _: &mut Stream) -> Result<Drawn> {
+    fn draw(&self, _: &Site, input: &Rows, _: &mut dyn Matrices) -> Result<Drawn> {
         let mut output = input.clone();
         output.column_iter_mut().for_each(|mut x| x *= mean_absolute() / (x.lp_norm(1) / x.len() as f64));
         Ok(Drawn { output, pull: Box::new(Back(input.clone())) })
@@ -51,7 +50,7 @@ struct Back(Rows);
 
 impl DrawPull for Back {
     /// With m = mean |x|: dx = sqrt(2/pi) (g - sign(x) <g, x>/(d m))/m.
-    fn pull(self: Box<Self>, mut cotangent: Rows, _: &mut Stream) -> Result<(Rows, Vec<f64>)> {
+    fn pull(self: Box<Self>, mut cotangent: Rows, _: &mut dyn Matrices) -> Result<(Rows, Vec<f64>)> {
         for (x, mut g) in self.0.column_iter().zip(cotangent.column_iter_mut()) {
             let mean = x.lp_norm(1) / x.len() as f64;
             let along = g.dot(&x) / (x.len() as f64 * mean);

@@ -4,6 +4,7 @@ use normative::kernels::slices::{Affine, CHUNK, Cotangents, Norm, Path};
 use normative::kernels::{Cast, Convention};
 use normative::verify::conformance::{Dd, Formula, Product, Row, pull_back};
 
+use super::bounds::Roundoff;
 use super::cases::{Case, Kind};
 
 /// What an implementation gives back; `None` where a gradient is absent.
@@ -18,6 +19,10 @@ pub struct Back<S> {
 pub trait Subject<S: Kind> {
     fn forward(&self, case: &Case<S>) -> Vec<S>;
     fn backward(&self, case: &Case<S>) -> Back<S>;
+    /// By its order of summation.
+    fn roundoff(&self, width: usize) -> Roundoff {
+        S::roundoff(width)
+    }
 }
 
 /// The kernels, on some path.
@@ -77,7 +82,7 @@ fn factor<S: Kind>(case: &Case<S>, i: usize) -> Dd {
 }
 
 pub fn forward<S: Kind>(subject: &dyn Subject<S>, case: &Case<S>) -> Judgement {
-    let (y, roundoff) = (subject.forward(case), S::roundoff(case.width));
+    let (y, roundoff) = (subject.forward(case), subject.roundoff(case.width));
     let mut ratio = 0.0;
     for r in 0..case.rows() {
         let row = oracle_row(case, r);
@@ -101,7 +106,7 @@ pub fn forward<S: Kind>(subject: &dyn Subject<S>, case: &Case<S>) -> Judgement {
 }
 
 pub fn backward<S: Kind>(subject: &dyn Subject<S>, case: &Case<S>) -> Judgement {
-    let (back, roundoff) = (subject.backward(case), S::roundoff(case.width));
+    let (back, roundoff) = (subject.backward(case), subject.roundoff(case.width));
     let (Some(dx), Some(dgain), Some(dbias)) = (&back.dx, &back.dgain, &back.dbias) else {
         return Err(format!("{}: a gradient is absent", case.name));
     };

@@ -5,7 +5,7 @@
 
 use candle_core::{DType, Device, Tensor};
 use normative::error::Result;
-use normative::execute::{Run, Weights, draw_cotangent, draw_input, run};
+use normative::execute::{Run, Seeds, Weights, draw_cotangent, draw_input, run};
 use normative::fold::Graph;
 use normative::op::{Gradient, Parameters, Registry};
 use normative::profile::Layout;
@@ -38,19 +38,20 @@ pub struct Network {
 }
 
 impl Network {
-    /// The network of a seed, at initial parameters.
+    /// The network of a seed, or a stack of networks of several, at initial parameters.
     pub fn new(
         placement: &Placement,
         shape: Shape,
         setting: &Setting,
         registry: &Registry,
-        seed: u64,
+        seeds: impl Into<Seeds>,
     ) -> Result<Network> {
+        let seeds = seeds.into();
         let graph = Graph::new(&placement.at(shape)?, setting, registry)?;
         Ok(Network {
-            parameters: Weights::new(seed).of(&graph, &Device::Cpu, DType::F64)?,
-            input: draw_input(seed, shape, &Device::Cpu, DType::F64)?,
-            cotangent: draw_cotangent(seed, shape, &Device::Cpu, DType::F64)?,
+            parameters: Weights::new(seeds).of(&graph, &Device::Cpu, DType::F64)?,
+            input: draw_input(seeds, shape, &Device::Cpu, DType::F64)?,
+            cotangent: draw_cotangent(seeds, shape, &Device::Cpu, DType::F64)?,
             graph,
         })
     }

@@ -1,11 +1,32 @@
 //! All claims, and the plan of a run.
 
-use crate::claims::{About, Claim, Item, Lab, prediction};
+use crate::claims::{About, Claim, Item, Lab, brief, equivalence, kernels, prediction};
 use crate::error::{Error, Result, nearest};
+use crate::verify::budget::{self, Pool};
 
 /// The families in the order in which reports have them: name, what it is about, its claims.
 pub fn families() -> Vec<(&'static str, &'static str, Vec<Claim>)> {
-    vec![("prediction", "what the closed form says is what networks do", prediction::claims())]
+    vec![
+        ("prediction", "what the closed form says is what networks do", prediction::claims()),
+        ("equivalence", "placements that are one, for any weights", equivalence::claims()),
+        ("kernels", "fused norms: ours within their bounds, candle's refuted for what they are", kernels::claims()),
+        ("brief", "what four public texts on pre-norm and post-norm say, statement by statement", brief::claims()),
+    ]
+}
+
+/// The weights of claims that ask for more of the false-alarm budget than 1, by glob; the first that fits is taken.
+///
+/// A weight of 10 costs every other claim next to nothing (seeds grow as ln 1/alpha) and is for what judges many figures.
+const WEIGHTS: &[(&str, f64)] = &[("prediction.*", 100.0), ("init.*", 10.0)];
+
+fn weight(id: &str) -> f64 {
+    WEIGHTS.iter().find(|(glob, _)| matches(glob, id)).map_or(1.0, |(_, weight)| *weight)
+}
+
+/// What a claim may spend of the false-alarm budget in one run, over all its figures on subjects of this pool.
+pub fn share(id: &str, pool: Pool) -> f64 {
+    let all: f64 = families().iter().flat_map(|(_, _, claims)| claims).map(|claim| weight(claim.id)).sum();
+    budget::share(pool, weight(id), all)
 }
 
 /// The claims of a run.
@@ -71,6 +92,19 @@ fn matches(glob: &str, text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn all_claims_together_spend_the_budget_of_a_run_and_no_more() {
+        let spent = |pool| -> f64 {
+            families().iter().flat_map(|(_, _, claims)| claims).map(|claim| share(claim.id, pool)).sum()
+        };
+        let claims = families().iter().map(|(_, _, claims)| claims.len()).sum::<usize>() as f64;
+        // One rounding a claim.
+        let limit = budget::RUN * (1.0 + claims * f64::EPSILON);
+        let whole = spent(Pool::BuiltIn) + spent(Pool::User);
+        assert!(whole <= limit && whole > 0.99 * budget::RUN, "{whole:e}");
+        assert!(spent(Pool::User) <= budget::USERS * (1.0 + claims * f64::EPSILON));
+    }
 
     #[test]
     fn a_glob_matches_any_text_at_its_stars() {

@@ -4,9 +4,17 @@
 //! [`Finding`]s. Knows nothing of records or pages.
 
 mod battery;
+pub mod brief;
+mod equivalence;
+mod exact;
+pub mod experiment;
+mod kernels;
 mod prediction;
+mod subjects;
 
-pub use battery::{Battery, families};
+pub use battery::{Battery, families, share};
+pub use experiment::Experiments;
+pub use prediction::AGREES as PREDICTION_AGREES;
 
 use candle_core::{DType, Device};
 use serde::{Deserialize, Serialize};
@@ -14,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Result;
 use crate::op::Registry;
 use crate::spec::{Placement, Setting, Shape};
+use crate::verify::budget::{self, Pool};
 use crate::verify::{Finding, Verdict};
 
 /// How much of a claim's domain a run covers.
@@ -59,6 +68,19 @@ impl Claim {
     pub fn family(&self) -> &'static str {
         self.id.split('.').next().unwrap_or(self.id)
     }
+
+    /// The alpha of each of `figures` figures that this claim judges in a run on built-in subjects, or about nothing.
+    pub fn alpha(&self, figures: usize) -> f64 {
+        budget::split(share(self.id, Pool::BuiltIn), figures)
+    }
+
+    /// The alpha of each figure on one subject, `figures` being the claim's figures on it: the built-in subjects of a run
+    /// share one pool and the user's another.
+    pub fn alpha_on(&self, lab: &Lab, subject: &Subject, figures: usize) -> f64 {
+        let pool = subject.pool();
+        let subjects = lab.subjects.iter().filter(|other| other.pool() == pool).count();
+        budget::split(share(self.id, pool), figures * subjects.max(1))
+    }
 }
 
 /// A piece of work of a run, done whole or again.
@@ -83,6 +105,16 @@ pub struct Subject {
     pub generated: Vec<Shape>,
 }
 
+impl Subject {
+    /// Whose budget its claims spend: a file's path is a user's.
+    pub fn pool(&self) -> Pool {
+        match self.spec.contains('/') || self.spec.ends_with(".toml") {
+            true => Pool::User,
+            false => Pool::BuiltIn,
+        }
+    }
+}
+
 /// What a run judges with.
 pub struct Lab<'a> {
     pub registry: &'a Registry,
@@ -96,4 +128,6 @@ pub struct Lab<'a> {
     pub seeds: usize,
     /// Networks measured at each generated shape.
     pub seeds_per_shape: usize,
+    /// What was drawn so far: claims about one network share its draws.
+    pub experiments: Experiments,
 }

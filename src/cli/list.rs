@@ -2,6 +2,7 @@
 
 use clap::{Args as ClapArgs, ValueEnum};
 
+use crate::claims::families;
 use crate::cli::{Outcome, output};
 use crate::error::Result;
 use crate::op::{Registry, Role};
@@ -20,6 +21,7 @@ enum What {
     Placements,
     Normalizers,
     Settings,
+    Claims,
 }
 
 pub fn run(args: &Args, registry: &Registry) -> Result<Outcome> {
@@ -55,6 +57,13 @@ pub fn run(args: &Args, registry: &Registry) -> Result<Outcome> {
                     "N(0, 1/fan_in)".into(),
                     setting.eps.map_or("each normalizer's own".into(), |eps| eps.to_string()),
                 ]);
+            }
+            table
+        }
+        What::Claims => {
+            let mut table = output::table(&["claim", "known to be", "statement", "source"]);
+            for claim in families().into_iter().flat_map(|(_, _, claims)| claims) {
+                table.add_row([claim.id, claim.expected.word(), claim.statement, claim.source]);
             }
             table
         }

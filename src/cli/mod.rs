@@ -9,8 +9,11 @@ mod new;
 mod output;
 mod parity;
 mod predict;
+mod report;
 mod request;
 mod sample;
+mod selftest;
+mod verdicts;
 mod verify;
 
 use std::ffi::OsString;
@@ -35,7 +38,7 @@ struct CommandLine {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Show the placements, normalizers and settings there are.
+    /// Show the placements, normalizers, settings and claims there are.
     List(list::Args),
     /// Formula, Jacobian of the shortcut path and diagram of a placement.
     Explain(explain::Args),
@@ -45,12 +48,16 @@ enum Command {
     Sample(sample::Args),
     /// The same figures of real networks, over seeds.
     Measure(measure::Args),
-    /// Judge prediction against measurement: the main job.
+    /// Judge every claim about placements, with evidence: the main job.
     Verify(verify::Args),
     /// Replay recorded weights, outputs and gradients of any framework.
     Parity(parity::Args),
     /// Judge an implementation of a normalizer: an op, candle's own, or recorded tensors of any framework.
     Kernel(kernel::Args),
+    /// Every op and placement on a device against the host.
+    Selftest(selftest::Args),
+    /// Render a report again from its records, or check them.
+    Report(report::Args),
     /// The predictions of two or more placements side by side.
     Compare(compare::Args),
     /// Write a placement's file to edit.
@@ -104,7 +111,7 @@ pub fn run(registry: &Registry, arguments: impl IntoIterator<Item = OsString>) -
     match dispatch(parsed.command, registry) {
         Ok(outcome) => outcome.exit_code(),
         Err(error) => {
-            report(&error);
+            show(&error);
             error.exit_code()
         }
     }
@@ -134,6 +141,8 @@ fn dispatch(command: Command, registry: &Registry) -> Result<Outcome> {
         Command::Verify(args) => verify::run(&args, registry),
         Command::Parity(args) => parity::run(&args, registry),
         Command::Kernel(args) => kernel::run(&args, registry),
+        Command::Selftest(args) => selftest::run(&args, registry),
+        Command::Report(args) => report::run(&args),
         Command::Compare(args) => compare::run(&args, registry),
         Command::New(args) => new::run(&args, registry),
         Command::Completions { shell } => {
@@ -144,7 +153,7 @@ fn dispatch(command: Command, registry: &Registry) -> Result<Outcome> {
 }
 
 /// One clear error on stderr, with the place in the file where there is one.
-fn report(error: &Error) {
+fn show(error: &Error) {
     let colour = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
     let theme = if colour { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
     let mut text = String::new();

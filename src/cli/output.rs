@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::profile::{Figure, Kind, Place, Profile, Quantity};
+pub use crate::report::words::digits;
 
 /// Lines above, below and under the heads only: a table is read along its rows.
 const STYLE: TableStyle = {
@@ -41,18 +42,6 @@ pub fn print(text: &str) -> Result<()> {
 
 pub fn print_json(value: &Value) -> Result<()> {
     print(&serde_json::to_string_pretty(value).expect("a JSON value has only string keys"))
-}
-
-/// Four significant digits, as people read them.
-pub fn digits(value: f64) -> String {
-    match value.abs() {
-        0.0 => "0".into(),
-        a if (1e-3..1e5).contains(&a) => {
-            let decimals = (3 - a.log10().floor() as i32).clamp(0, 6) as usize;
-            format!("{value:.decimals$}")
-        }
-        _ => format!("{value:.3e}"),
-    }
 }
 
 /// A figure with what is known of its error: `1.234 ±0.012` for a standard error or a law.

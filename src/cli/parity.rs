@@ -6,7 +6,7 @@ use clap::Args as ClapArgs;
 use serde_json::json;
 
 use crate::cli::request::Format;
-use crate::cli::{Outcome, output};
+use crate::cli::{Outcome, output, request};
 use crate::error::Result;
 use crate::op::Registry;
 use crate::verify::{Parity, parity};
@@ -16,12 +16,16 @@ pub struct Args {
     /// Fixtures: recorded weights, outputs and gradients (properties/fixtures/README.md has the format).
     #[arg(required = true)]
     files: Vec<PathBuf>,
+    /// cpu or cuda:0.
+    #[arg(long, default_value = "cpu")]
+    device: String,
     #[arg(long, default_value = "table")]
     format: Format,
 }
 
 pub fn run(args: &Args, registry: &Registry) -> Result<Outcome> {
-    let all = args.files.iter().map(|file| parity(file, registry)).collect::<Result<Vec<Parity>>>()?;
+    let device = request::device(&args.device)?;
+    let all = args.files.iter().map(|file| parity(file, registry, &device)).collect::<Result<Vec<Parity>>>()?;
     match args.format {
         Format::Table => output::print(&table(&all))?,
         Format::Json => output::print_json(&json!({

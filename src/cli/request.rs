@@ -11,17 +11,21 @@ use crate::op::Registry;
 use crate::spec::{Activation, File, InitLaw, Overrides, Placement, Setting, Shape};
 use crate::zoo;
 
+const WIDTH: usize = 128;
+const BLOCKS: usize = 8;
+const TOKENS: usize = 16;
+
 /// The shape and the setting.
 #[derive(Args, Clone, Debug)]
 pub struct ShapeArgs {
     /// d, the width of the residual stream.
-    #[arg(long, default_value_t = 128)]
+    #[arg(long, default_value_t = WIDTH)]
     pub width: usize,
     /// N, the number of blocks (attention + FFN).
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = BLOCKS)]
     pub blocks: usize,
     /// Tokens of the one sequence of a draw.
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = TOKENS)]
     pub tokens: usize,
     /// Attention heads [default: the largest divisor of the width up to width/32].
     #[arg(long)]
@@ -109,6 +113,26 @@ impl ShapeArgs {
         }
     }
 
+    /// The options that differ from the defaults, by name.
+    pub fn given(&self) -> Vec<(&'static str, String)> {
+        let sizes = [("width", self.width, WIDTH), ("blocks", self.blocks, BLOCKS), ("tokens", self.tokens, TOKENS)];
+        let texts = [
+            ("heads", self.heads.map(|n| n.to_string())),
+            ("ffn-width", self.ffn_width.map(|n| n.to_string())),
+            ("normalizer", self.normalizer.clone()),
+            ("causal", self.causal.map(|yes| yes.to_string())),
+            ("activation", self.activation.map(named)),
+            ("setting", self.setting.clone()),
+            ("eps", self.eps.map(|eps| eps.to_string())),
+            ("init", self.init.map(named)),
+            ("uniform-attention", self.uniform_attention.map(|yes| yes.to_string())),
+            ("scaled-init", self.scaled_init.map(|yes| yes.to_string())),
+        ];
+        let sizes = sizes.into_iter().filter(|(_, size, default)| size != default);
+        let sizes = sizes.map(|(name, size, _)| (name, size.to_string()));
+        sizes.chain(texts.into_iter().filter_map(|(name, text)| Some((name, text?)))).collect()
+    }
+
     /// The placement's setting and shape: the command line over its file over the defaults.
     pub fn resolve(&self, placement: &Placement) -> Result<(Setting, Shape)> {
         let overrides = self.overrides().over(placement.overrides.clone());
@@ -139,6 +163,11 @@ impl ShapeArgs {
         let (setting, shape) = self.resolve(placement)?;
         Graph::new(&placement.at(shape)?, &setting, registry)
     }
+}
+
+/// A value of an option, as it is typed.
+pub fn named(value: impl ValueEnum) -> String {
+    value.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
 }
 
 /// A placement by SPEC: with a `/` or ending in `.toml` a file, else a built-in.
@@ -179,24 +208,16 @@ impl DeviceArgs {
     /// The device, checked before anything else is.
     ///
     /// # Errors
-    /// [`Error::Device`] where it is not present or not compiled in; [`Error::Option`] for a name that is none.
+    /// As [`device`].
     pub fn device(&self) -> Result<Device> {
-        if self.device == "cpu" {
-            return Ok(Device::Cpu);
-        }
-        let Some(index) = self.device.strip_prefix("cuda:").and_then(|i| i.parse::<usize>().ok()) else {
-            return Err(Error::Option {
-                message: format!("unknown device \"{}\"", self.device),
-                help: "devices are cpu, cuda:0, cuda:1, ...".into(),
-            });
-        };
-        Device::new_cuda(index).map_err(|e| Error::Device {
-            device: self.device.clone(),
-            cause: match candle_core::utils::cuda_is_available() {
-                false => "this binary was built without the feature cuda".into(),
-                true => e.to_string(),
-            },
-        })
+        device(&self.device)
+    }
+
+    /// The options that differ from the defaults, by name.
+    pub fn given(&self) -> Vec<(&'static str, String)> {
+        let options = [("device", self.device.clone(), "cpu"), ("dtype", named(self.dtype), "f32")];
+        let given = options.into_iter().filter(|(_, value, default)| value != default);
+        given.map(|(name, value, _)| (name, value)).collect()
     }
 
     pub fn dtype(&self) -> DType {
@@ -206,4 +227,28 @@ impl DeviceArgs {
             DTypeArg::Bf16 => DType::BF16,
         }
     }
+}
+
+/// A device by name.
+///
+/// # Errors
+/// [`Error::Device`] where it is not present or not compiled in; [`Error::Option`] for a name that is none.
+pub fn device(name: &str) -> Result<Device> {
+    if name == "cpu" {
+        return Ok(Device::Cpu);
+    }
+    let Some(index) = name.strip_prefix("cuda:").and_then(|i| i.parse::<usize>().ok()) else {
+        return Err(Error::Option {
+            message: format!("unknown device \"{name}\""),
+            help: "devices are cpu, cuda:0, cuda:1, ...".into(),
+        });
+    };
+    Device::new_cuda(index).map_err(|e| Error::Device {
+        device: name.into(),
+        cause: match candle_core::utils::cuda_is_available() {
+            false => "this binary was built without the feature cuda".into(),
+            // One line: candle may add a backtrace.
+            true => e.to_string().lines().next().unwrap_or_default().into(),
+        },
+    })
 }

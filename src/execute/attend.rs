@@ -3,7 +3,7 @@
 use candle_core::{D, Tensor};
 
 use crate::error::{Error, Result};
-use crate::op::{Gradient, Parameters, Site};
+use crate::op::{Gradient, Parameters, Site, broadcast_back};
 
 /// eps of the rms_norm inside; it has no gain.
 const EPS: f64 = 1e-6;
@@ -56,7 +56,7 @@ pub fn attend_back(
         let s = a.v.broadcast_mul(&g)?.sum_keepdim(D::Minus1)?;
         let mean = (&a.weights * &s)?.sum_keepdim(0)?;
         let d_score = (&a.weights * s.broadcast_sub(&mean)?)?;
-        let d_query = a.r.broadcast_mul(&d_score)?.reshape(((), at.width))?.sum(0)?;
+        let d_query = broadcast_back(&a.r.broadcast_mul(&d_score)?.sum(0)?, query)?;
         let d_r = d_score.broadcast_mul(query)?;
         let along = (&d_r * &a.r)?.mean_keepdim(D::Minus1)?;
         let through_norm = (d_r - a.r.broadcast_mul(&along)?)?.broadcast_mul(&a.inverse)?;

@@ -3,10 +3,11 @@
 use candle_core::{DType, Device};
 use rayon::prelude::*;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::execute::device::room;
 use crate::execute::figures::figures;
 use crate::execute::memory::one_seed;
-use crate::execute::{Weights, draw_cotangent, draw_input, run};
+use crate::execute::{Seeds, Weights, draw_cotangent, draw_input, run};
 use crate::fold::Graph;
 use crate::memory;
 use crate::profile::{Draws, Kind, Layout};
@@ -42,28 +43,51 @@ pub fn measure(graph: &Graph, how: &Measurement) -> Result<Draws> {
 /// # Errors
 /// A tensor operation that fails, with its site; [`crate::error::Error::Memory`] where the networks do not fit.
 pub fn measure_on_same_weights(graphs: &[&Graph], how: &Measurement) -> Result<Vec<Draws>> {
-    let threads = rayon::current_num_threads().min(how.seeds.max(1)) as u64;
-    let largest = graphs.iter().map(|graph| one_seed(graph, how.dtype)).max().unwrap_or(0);
-    memory::fits(largest.saturating_mul(threads))?;
     let layouts: Vec<Layout> = graphs.iter().map(|graph| Layout::new(graph)).collect();
-    let one_seed = |index: usize| -> Result<Vec<Vec<f64>>> {
-        let seed = how.first_seed.wrapping_add(index as u64);
-        let mut weights = Weights::new(seed);
-        let mut rows = Vec::with_capacity(graphs.len());
-        for (graph, layout) in graphs.iter().zip(&layouts) {
+    let stack = stack(graphs, how)?;
+    let one_pass = |from: usize| -> Result<Vec<Vec<Vec<f64>>>> {
+        let seeds = Seeds { first: how.first_seed.wrapping_add(from as u64), count: stack.min(how.seeds - from) };
+        let mut weights = Weights::new(seeds);
+        let of_graph = |(graph, layout): (&&Graph, &Layout)| {
             let parameters = weights.of(graph, &how.device, how.dtype)?;
-            let input = draw_input(seed, layout.shape, &how.device, how.dtype)?;
-            let cotangent = draw_cotangent(seed, layout.shape, &how.device, how.dtype)?;
+            let input = draw_input(seeds, layout.shape, &how.device, how.dtype)?;
+            let cotangent = draw_cotangent(seeds, layout.shape, &how.device, how.dtype)?;
             let run = run(graph, &parameters, &input, &cotangent)?;
-            rows.push(figures(layout, &input, &run)?);
-        }
-        Ok(rows)
+            figures(layout, &input, &run)
+        };
+        graphs.iter().zip(&layouts).map(of_graph).collect()
     };
-    let seeds: Vec<Vec<Vec<f64>>> = (0..how.seeds).into_par_iter().map(one_seed).collect::<Result<_>>()?;
+    let starts: Vec<usize> = (0..how.seeds).step_by(stack).collect();
+    // Passes run beside each other on the host's cores; a device has one queue, and room for one stack.
+    let passes: Vec<Vec<Vec<Vec<f64>>>> = match how.device {
+        Device::Cpu => starts.into_par_iter().map(one_pass).collect::<Result<_>>()?,
+        _ => starts.into_iter().map(one_pass).collect::<Result<_>>()?,
+    };
     let draws = |(g, layout): (usize, Layout)| Draws {
         kind: Kind::Measured,
         layout,
-        rows: seeds.iter().map(|rows| rows[g].clone()).collect(),
+        rows: passes.iter().flat_map(|graphs| graphs[g].clone()).collect(),
     };
     Ok(layouts.into_iter().enumerate().map(draws).collect())
+}
+
+/// How many networks of a measurement one pass stacks: one on the host, where products of small matrices lose nothing and
+/// seeds run on threads; on a device as many as it holds, so that small networks do not wait for launches.
+///
+/// # Errors
+/// [`crate::error::Error::Memory`] where not even one fits.
+fn stack(graphs: &[&Graph], how: &Measurement) -> Result<usize> {
+    let largest = graphs.iter().map(|graph| one_seed(graph, how.dtype)).max().unwrap_or(0).max(1);
+    let stackable =
+        |graph: &&Graph| graph.calls.iter().all(|call| call.op.as_ref().is_none_or(|op| op.stacks(&call.site)));
+    match room(&how.device) {
+        None => {
+            let threads = rayon::current_num_threads().min(how.seeds.max(1)) as u64;
+            memory::fits(largest.saturating_mul(threads))?;
+            Ok(1)
+        }
+        Some(free) if largest > free => Err(Error::Memory { needed: largest, available: free }),
+        Some(free) if graphs.iter().all(stackable) => Ok(((free / largest) as usize).clamp(1, how.seeds.max(1))),
+        Some(_) => Ok(1),
+    }
 }

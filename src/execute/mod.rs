@@ -4,12 +4,14 @@
 //! without a tape. Knows nothing of predictions. Start at [`measure`] for statistics over seeds, at [`run`] for one pass.
 
 mod attend;
+mod device;
 mod figures;
 mod measure;
 mod memory;
 mod run;
 mod weights;
 
+pub use device::describe;
 pub use measure::{Measurement, measure, measure_on_same_weights};
 pub use run::{Factors, Run, factors, forward, run};
-pub use weights::{Weights, draw_cotangent, draw_input};
+pub use weights::{Seeds, Weights, draw_cotangent, draw_input};

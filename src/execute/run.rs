@@ -1,5 +1,7 @@
 //! One pass through a network, forward and back.
 
+use std::collections::HashMap;
+
 use candle_core::Tensor;
 
 use crate::error::{Error, Result};
@@ -247,6 +249,14 @@ impl Factors<'_> {
             Node::Apply { argument, .. } => self.values[*argument].as_ref(),
             _ => None,
         })
+    }
+
+    /// How many numbers training keeps from the forward pass for the way back: the calls' arguments and what the ops
+    /// saved, each tensor once.
+    pub fn kept(&self) -> usize {
+        let tensors = self.arguments().chain(self.saved.iter().flatten());
+        let sizes: HashMap<_, _> = tensors.map(|tensor| (tensor.id(), tensor.elem_count())).collect();
+        sizes.values().sum()
     }
 
     /// The cotangent before the call of this path (`block.3.call.1`), from the one behind it.

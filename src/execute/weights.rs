@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
+use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::fold::Graph;
@@ -12,12 +13,51 @@ use crate::profile::{Layout, ParameterPoint};
 use crate::random::{Stream, name_key};
 use crate::spec::{InitLaw, Shape};
 
-/// The matrices of one seed, shared by all placements, for one device and dtype.
+/// The networks of one pass: one, or a stack of several of one shape, side by side along the first dimension.
+///
+/// In a stack a weight is `(networks, n_in, n_out)`, a vector `(networks, 1, width)` and a value
+/// `(networks, tokens, width)`, so that one launch on a device serves all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seeds {
+    pub first: u64,
+    pub count: usize,
+}
+
+impl From<u64> for Seeds {
+    fn from(seed: u64) -> Self {
+        Seeds { first: seed, count: 1 }
+    }
+}
+
+impl Seeds {
+    /// What one network draws, for all of them: one after the other in memory, drawn on threads.
+    fn drawn(self, draw: impl Fn(u64) -> Vec<f64> + Sync) -> Vec<f64> {
+        match self.count {
+            1 => draw(self.first),
+            count => {
+                let each: Vec<Vec<f64>> =
+                    (0..count).into_par_iter().map(|i| draw(self.first.wrapping_add(i as u64))).collect();
+                each.concat()
+            }
+        }
+    }
+
+    /// A parameter's dimensions over all networks.
+    fn stacked(self, shape: &[usize]) -> Vec<usize> {
+        match (self.count, shape) {
+            (1, _) => shape.to_vec(),
+            (count, [length]) => vec![count, 1, *length],
+            (count, _) => [&[count], shape].concat(),
+        }
+    }
+}
+
+/// The matrices of a seed, or of a stack of seeds, shared by all placements, for one device and dtype.
 ///
 /// The key of a matrix is (seed, block, call, name), never the placement.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Weights {
-    seed: u64,
+    seeds: Seeds,
     drawn: HashMap<Matrix, Arc<Vec<f64>>>,
     /// Scaled and on the device, by the bits of the scale: most placements share these too.
     scaled: HashMap<(Matrix, u64), Tensor>,
@@ -34,8 +74,8 @@ struct Matrix {
 }
 
 impl Weights {
-    pub fn new(seed: u64) -> Self {
-        Weights { seed, drawn: HashMap::new(), scaled: HashMap::new() }
+    pub fn new(seeds: impl Into<Seeds>) -> Self {
+        Weights { seeds: seeds.into(), drawn: HashMap::new(), scaled: HashMap::new() }
     }
 
     /// The parameters of every call of a graph, at their initial values, in the order of [`Graph::calls`].
@@ -53,10 +93,12 @@ impl Weights {
     }
 
     fn parameter(&mut self, point: &ParameterPoint, site: &Site, device: &Device, dtype: DType) -> Result<Tensor> {
-        let shape = &point.parameter.shape;
+        let (shape, stacked) = (&point.parameter.shape, self.seeds.stacked(&point.parameter.shape));
         let at = Error::at(&point.path);
         match point.parameter.initial {
-            Initial::Constant(value) => tensor(vec![value; shape.iter().product()], shape, device, dtype).map_err(at),
+            Initial::Constant(value) => {
+                Tensor::full(value, stacked, device).and_then(|t| t.to_dtype(dtype)).map_err(at)
+            }
             Initial::Weight { factor } => {
                 let scale = factor / (shape[0] as f64).sqrt();
                 let matrix = Matrix {
@@ -71,7 +113,7 @@ impl Weights {
                     return Ok(known.clone());
                 }
                 let values = self.standard(matrix).iter().map(|z| z * scale).collect();
-                let scaled = tensor(values, shape, device, dtype).map_err(at)?;
+                let scaled = tensor(values, &stacked, device, dtype).map_err(at)?;
                 self.scaled.insert(key, scaled.clone());
                 Ok(scaled)
             }
@@ -83,8 +125,10 @@ impl Weights {
         if let Some(known) = self.drawn.get(&matrix) {
             return known.clone();
         }
-        let mut stream = weight_stream(self.seed, matrix.block, matrix.call, &matrix.name);
-        let drawn = Arc::new(standard_matrix(matrix.law, &matrix.shape, &mut stream));
+        let drawn = Arc::new(self.seeds.drawn(|seed| {
+            let mut stream = weight_stream(seed, matrix.block, matrix.call, &matrix.name);
+            standard_matrix(matrix.law, &matrix.shape, &mut stream)
+        }));
         self.drawn.insert(matrix, drawn.clone());
         drawn
     }
@@ -131,21 +175,28 @@ fn orthogonal(rows: usize, columns: usize, stream: &mut Stream) -> Vec<f64> {
     (0..rows * columns).map(|k| at(k / columns, k % columns)).collect()
 }
 
-/// The raw input of a seed: iid N(0, 1), `(1, tokens, width)`.
-pub fn draw_input(seed: u64, shape: Shape, device: &Device, dtype: DType) -> Result<Tensor> {
-    standard_values("input", 1.0, seed, shape, device, dtype)
+/// The raw input: iid N(0, 1), `(networks, tokens, width)`.
+pub fn draw_input(seeds: impl Into<Seeds>, shape: Shape, device: &Device, dtype: DType) -> Result<Tensor> {
+    standard_values("input", 1.0, seeds.into(), shape, device, dtype)
 }
 
-/// The cotangent of a seed: iid N(0, 1/(T d)), so that its expected squared norm is 1.
-pub fn draw_cotangent(seed: u64, shape: Shape, device: &Device, dtype: DType) -> Result<Tensor> {
+/// The cotangent: iid N(0, 1/(T d)), so that its expected squared norm is 1 in each network.
+pub fn draw_cotangent(seeds: impl Into<Seeds>, shape: Shape, device: &Device, dtype: DType) -> Result<Tensor> {
     let scale = 1.0 / ((shape.tokens * shape.width) as f64).sqrt();
-    standard_values("cotangent", scale, seed, shape, device, dtype)
+    standard_values("cotangent", scale, seeds.into(), shape, device, dtype)
 }
 
-fn standard_values(name: &str, scale: f64, seed: u64, shape: Shape, device: &Device, dtype: DType) -> Result<Tensor> {
-    let mut values = Stream::new(seed, &[name_key(name)]).normals(shape.tokens * shape.width);
+fn standard_values(
+    name: &str,
+    scale: f64,
+    seeds: Seeds,
+    shape: Shape,
+    device: &Device,
+    dtype: DType,
+) -> Result<Tensor> {
+    let mut values = seeds.drawn(|seed| Stream::new(seed, &[name_key(name)]).normals(shape.tokens * shape.width));
     values.iter_mut().for_each(|v| *v *= scale);
-    tensor(values, &[1, shape.tokens, shape.width], device, dtype).map_err(Error::at(name))
+    tensor(values, &[seeds.count, shape.tokens, shape.width], device, dtype).map_err(Error::at(name))
 }
 
 /// A tensor of f64 values, rounded once to the dtype.

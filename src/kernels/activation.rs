@@ -1,10 +1,12 @@
-//! The slope of an activation times a cotangent, in one sweep.
+//! An activation, and its slope times a cotangent, each in one sweep.
 
-use candle_core::{CpuStorage, CustomOp2, Layout, Shape, Tensor};
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::lanes::Real;
-use super::packed::{Element, by_type, elements};
+use super::packed::{Element, by_type, elements, readable};
 use crate::error::{Error, Result};
 
 /// An activation.
@@ -20,18 +22,35 @@ pub enum Curve {
 /// Elements a task.
 const CHUNK: usize = 4096;
 
+/// `phi(h)`, element by element, differentiable by candle's tape.
+pub fn activation(curve: Curve, h: &Tensor) -> Result<Tensor> {
+    readable(h).and_then(|h| h.apply_op1(Forward(curve))).map_err(Error::at("activation"))
+}
+
 /// `dy phi'(h)`, element by element. relu has slope 0 at 0.
 pub fn activation_backward(curve: Curve, h: &Tensor, dy: &Tensor) -> Result<Tensor> {
-    let back = || {
-        if h.dims() != dy.dims() {
-            candle_core::bail!("the cotangent is {:?} for an input of {:?}", dy.dims(), h.dims());
-        }
-        h.apply_op2_no_bwd(dy, &Back(curve))
-    };
-    back().map_err(Error::at("activation_backward"))
+    back(curve, h, dy).map_err(Error::at("activation_backward"))
+}
+
+fn back(curve: Curve, h: &Tensor, dy: &Tensor) -> candle_core::Result<Tensor> {
+    if h.dims() != dy.dims() {
+        candle_core::bail!("the cotangent is {:?} for an input of {:?}", dy.dims(), h.dims());
+    }
+    readable(h)?.apply_op2_no_bwd(&readable(dy)?, &Back(curve))
 }
 
 impl Curve {
+    /// phi(h).
+    fn value<T: Real>(self, h: T) -> T {
+        match self {
+            Curve::Relu if h <= T::ZERO => T::ZERO,
+            // NaN stays NaN.
+            Curve::Relu => h,
+            Curve::Gelu => h * below(h),
+            Curve::Silu => h / (T::ONE + (-h).exp()),
+        }
+    }
+
     /// phi'(h).
     fn slope<T: Real>(self, h: T) -> T {
         match self {
@@ -40,18 +59,54 @@ impl Curve {
             // NaN stays NaN.
             Curve::Relu => h,
             Curve::Gelu => {
-                let half = T::of(0.5);
-                let below = half * (T::ONE + (h * T::of(std::f64::consts::FRAC_1_SQRT_2)).erf());
-                let density = (-half * h * h).exp()
+                let density = (-T::of(0.5) * h * h).exp()
                     * T::of(0.5 * std::f64::consts::FRAC_2_SQRT_PI)
                     * T::of(std::f64::consts::FRAC_1_SQRT_2);
-                h.fma(density, below)
+                h.fma(density, below(h))
             }
             Curve::Silu => {
                 let sigmoid = T::ONE / (T::ONE + (-h).exp());
                 sigmoid * h.fma(T::ONE - sigmoid, T::ONE)
             }
         }
+    }
+}
+
+/// Phi(h).
+fn below<T: Real>(h: T) -> T {
+    T::of(0.5) * (T::ONE + (h * T::of(std::f64::consts::FRAC_1_SQRT_2)).erf())
+}
+
+struct Forward(Curve);
+
+impl Forward {
+    fn run<S: Element>(&self, h: &CpuStorage, layout: &Layout) -> candle_core::Result<CpuStorage> {
+        let h = elements::<S>(h, layout)?;
+        let mut out = vec![S::default(); h.len()];
+        out.par_chunks_mut(CHUNK).zip(h.par_chunks(CHUNK)).for_each(|(out, h)| {
+            out.iter_mut().zip(h).for_each(|(out, h)| *out = S::narrow(self.0.value(h.widen())));
+        });
+        Ok(S::to_cpu_storage_owned(out))
+    }
+}
+
+impl CustomOp1 for Forward {
+    fn name(&self) -> &'static str {
+        "activation"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
+        Ok((by_type!(storage, self::run(storage, layout))?, layout.shape().clone()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, storage: &CudaStorage, layout: &Layout) -> candle_core::Result<(CudaStorage, Shape)> {
+        use super::cuda::launch::curve;
+        Ok((by_type!(storage, curve(self.0, (storage, layout), None))?, layout.shape().clone()))
+    }
+
+    fn bwd(&self, h: &Tensor, _y: &Tensor, dy: &Tensor) -> candle_core::Result<Option<Tensor>> {
+        back(self.0, h, dy).map(Some)
     }
 }
 
@@ -88,5 +143,17 @@ impl CustomOp2 for Back {
         l2: &Layout,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
         Ok((by_type!(s1, self::run((s1, l1), (s2, l2)))?, l1.shape().clone()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        s1: &CudaStorage,
+        l1: &Layout,
+        s2: &CudaStorage,
+        l2: &Layout,
+    ) -> candle_core::Result<(CudaStorage, Shape)> {
+        use super::cuda::launch::curve;
+        Ok((by_type!(s1, curve(self.0, (s1, l1), Some((s2, l2))))?, l1.shape().clone()))
     }
 }

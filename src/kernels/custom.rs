@@ -1,25 +1,32 @@
 //! The norms as candle operations, so that its tape has their gradients.
 //!
-//! `bwd` calls a second operation with its own `cpu_fwd`, so that one `bwd` serves every device.
+//! `bwd` calls a second operation with its own `cpu_fwd` and `cuda_fwd`, so that one `bwd` serves every device. The GPU's
+//! backward pass finds the statistics again rather than reading them: it has the row in registers, and is bound by memory.
 
 use std::any::Any;
 use std::sync::{Arc, Mutex, OnceLock};
 
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Storage as TensorStorage, Tensor};
 
 use super::convention::Convention;
+#[cfg(feature = "cuda")]
+use super::cuda::launch;
 use super::forward::Affine;
-use super::packed::{Element, by_type, elements, rows};
+use super::packed::{Element, by_type, elements, readable, rows};
 use super::slices::{Cotangents, Norm, Statistics};
 use super::storage::Storage;
 
-/// Which norm, and which of its parameters are there; an absent one is passed as an empty tensor.
+/// Which norm, and which of its parameters are there; any tensor is passed for an absent one.
 #[derive(Clone, Copy, Debug)]
 pub struct Kind {
     pub centred: bool,
     pub convention: Convention,
     pub gain: bool,
     pub bias: bool,
+    /// Into how many equal parts the rows fall, each with a gain and bias of its own.
+    pub groups: usize,
 }
 
 type Stored<'a> = (&'a CpuStorage, &'a Layout);
@@ -29,13 +36,19 @@ impl Kind {
         Norm::new(width, self.centred, self.convention).map_err(candle_core::Error::wrap)
     }
 
-    fn affine<S: Element>(&self, width: usize, gain: Stored, bias: Option<Stored>) -> Result<Affine<S::Real>> {
+    /// The parameters of each group.
+    fn affine<S: Element>(&self, width: usize, gain: Stored, bias: Option<Stored>) -> Result<Vec<Affine<S::Real>>> {
         let gain = if self.gain { Some(elements::<S>(gain.0, gain.1)?) } else { None };
         let bias = match bias {
             Some(bias) if self.bias => Some(elements::<S>(bias.0, bias.1)?),
             _ => None,
         };
-        Ok(Affine::new(width, self.convention, gain.as_deref(), bias.as_deref()))
+        let of_group = |g: usize| {
+            let own = g * width..(g + 1) * width;
+            let (gain, bias) = (gain.as_ref().map(|w| &w[own.clone()]), bias.as_ref().map(|b| &b[own]));
+            Affine::new(width, self.convention, gain, bias)
+        };
+        Ok((0..self.groups).map(of_group).collect())
     }
 }
 
@@ -44,7 +57,7 @@ impl Kind {
 #[derive(Clone, Debug, Default)]
 pub struct Kept {
     statistics: Arc<OnceLock<Box<dyn Any + Send + Sync>>>,
-    output: Arc<Mutex<Option<CpuStorage>>>,
+    output: Arc<Mutex<Option<TensorStorage>>>,
 }
 
 impl Kept {
@@ -57,11 +70,11 @@ impl Kept {
         Some(self.statistics.get()?.downcast_ref::<Vec<Statistics<S::Real>>>()?)
     }
 
-    fn hand_over(&self, output: CpuStorage) {
+    fn hand_over(&self, output: TensorStorage) {
         *self.output.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(output);
     }
 
-    fn take(&self) -> Option<CpuStorage> {
+    fn take(&self) -> Option<TensorStorage> {
         self.output.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take()
     }
 }
@@ -80,8 +93,12 @@ impl Normalize {
         let mut statistics = vec![Statistics::default(); rows];
         let mut y = vec![S::default(); rows * width];
         let x = elements::<S>(x.0, x.1)?;
-        let norm = self.kind.norm(width)?;
-        norm.forward(&x, &affine, &mut y, Some(&mut statistics)).map_err(candle_core::Error::wrap)?;
+        let (norm, rows) = (self.kind.norm(width)?, rows / self.kind.groups);
+        for (g, affine) in affine.iter().enumerate() {
+            let (rows, own) = (g * rows..(g + 1) * rows, g * rows * width..(g + 1) * rows * width);
+            norm.forward(&x[own.clone()], affine, &mut y[own], Some(&mut statistics[rows]))
+                .map_err(candle_core::Error::wrap)?;
+        }
         self.kept.keep::<S>(statistics);
         Ok(S::to_cpu_storage_owned(y))
     }
@@ -102,8 +119,29 @@ impl CustomOp3 for Normalize {
         l3: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let y = match self.kept.take() {
-            Some(y) => y,
-            None => by_type!(s1, self::run((s1, l1), (s2, l2), (s3, l3)))?,
+            Some(TensorStorage::Cpu(y)) => y,
+            _ => by_type!(s1, self::run((s1, l1), (s2, l2), (s3, l3)))?,
+        };
+        Ok((y, l1.shape().clone()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        s1: &CudaStorage,
+        l1: &Layout,
+        s2: &CudaStorage,
+        l2: &Layout,
+        s3: &CudaStorage,
+        l3: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        use launch::forward;
+        let y = match self.kept.take() {
+            Some(TensorStorage::Cuda(y)) => y,
+            _ => {
+                let [_, y] = by_type!(s1, forward(&self.kind, (s1, l1), None, (s2, l2), (s3, l3)))?;
+                y
+            }
         };
         Ok((y, l1.shape().clone()))
     }
@@ -112,24 +150,26 @@ impl CustomOp3 for Normalize {
         &self,
         x: &Tensor,
         gain: &Tensor,
-        _bias: &Tensor,
+        bias: &Tensor,
         _y: &Tensor,
         dy: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let (dx, dgain, dbias) = pull_back(self.kind, self.kept.clone(), x, gain, dy)?;
-        Ok((Some(dx), self.kind.gain.then_some(dgain), self.kind.bias.then_some(dbias)))
+        let like =
+            |d: Tensor, parameter: &Tensor, present: bool| present.then(|| d.reshape(parameter.shape())).transpose();
+        Ok((Some(dx), like(dgain, gain, self.kind.gain)?, like(dbias, bias, self.kind.bias)?))
     }
 }
 
-/// dx, dgain, dbias.
+/// dx, and dgain and dbias of shape `(groups, width)`.
 pub fn pull_back(kind: Kind, kept: Kept, x: &Tensor, gain: &Tensor, dy: &Tensor) -> Result<(Tensor, Tensor, Tensor)> {
-    let packed = x.apply_op3_no_bwd(gain, dy, &NormalizeBack { kind, kept })?;
-    let rows = packed.dim(0)? - 2;
+    let packed = x.apply_op3_no_bwd(&readable(gain)?, &readable(dy)?, &NormalizeBack { kind, kept })?;
+    let rows = packed.dim(0)? - 2 * kind.groups;
     let dx = packed.narrow(0, 0, rows)?.reshape(x.shape())?;
-    Ok((dx, packed.get(rows)?, packed.get(rows + 1)?))
+    Ok((dx, packed.narrow(0, rows, kind.groups)?, packed.narrow(0, rows + kind.groups, kind.groups)?))
 }
 
-/// (x, gain, dy) to dx with two more rows, dgain and dbias.
+/// (x, gain, dy) to dx with more rows: dgain of each group, then dbias of each.
 struct NormalizeBack {
     kind: Kind,
     kept: Kept,
@@ -139,15 +179,23 @@ impl NormalizeBack {
     fn run<S: Element>(&self, x: Stored, gain: Stored, dy: Stored) -> Result<CpuStorage> {
         let (rows, width) = rows(x.1);
         let affine = self.kind.affine::<S>(width, gain, None)?;
-        let mut out = vec![S::default(); (rows + 2) * width];
+        let groups = self.kind.groups;
+        let mut out = vec![S::default(); (rows + 2 * groups) * width];
         let (dx, parameters) = out.split_at_mut(rows * width);
+        let (dgain, dbias) = parameters.split_at_mut(groups * width);
         let (x, dy) = (elements::<S>(x.0, x.1)?, elements::<S>(dy.0, dy.1)?);
-        let dy = Cotangents { output: &dy, sum: None };
-        let norm = self.kind.norm(width)?;
-        let strip =
-            norm.backward(&x, &affine, dy, self.kept.statistics::<S>(), dx).map_err(candle_core::Error::wrap)?;
-        for (out, sum) in parameters.iter_mut().zip(strip.gain.iter().chain(&strip.bias)) {
-            *out = S::narrow(*sum);
+        let (norm, rows) = (self.kind.norm(width)?, rows / groups);
+        for (g, affine) in affine.iter().enumerate() {
+            let (own_rows, own) = (g * rows..(g + 1) * rows, g * rows * width..(g + 1) * rows * width);
+            let statistics = self.kept.statistics::<S>().map(|all| &all[own_rows]);
+            let cotangents = Cotangents { output: &dy[own.clone()], sum: None };
+            let strip = norm
+                .backward(&x[own.clone()], affine, cotangents, statistics, &mut dx[own])
+                .map_err(candle_core::Error::wrap)?;
+            let own = g * width..(g + 1) * width;
+            for (out, sums) in [(&mut dgain[own.clone()], strip.gain), (&mut dbias[own], strip.bias)] {
+                out.iter_mut().zip(sums).for_each(|(out, sum)| *out = S::narrow(sum));
+            }
         }
         Ok(S::to_cpu_storage_owned(out))
     }
@@ -169,7 +217,23 @@ impl CustomOp3 for NormalizeBack {
     ) -> Result<(CpuStorage, Shape)> {
         let packed = by_type!(s1, self::run((s1, l1), (s2, l2), (s3, l3)))?;
         let (rows, width) = rows(l1);
-        Ok((packed, Shape::from((rows + 2, width))))
+        Ok((packed, Shape::from((rows + 2 * self.kind.groups, width))))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        s1: &CudaStorage,
+        l1: &Layout,
+        s2: &CudaStorage,
+        l2: &Layout,
+        s3: &CudaStorage,
+        l3: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        use launch::backward;
+        let packed = by_type!(s1, backward(&self.kind, (s1, l1), (s2, l2), (s3, l3)))?;
+        let (rows, width) = rows(l1);
+        Ok((packed, Shape::from((rows + 2 * self.kind.groups, width))))
     }
 }
 
@@ -193,11 +257,15 @@ impl AddNormalize {
         let mut statistics = vec![Statistics::default(); rows];
         let (mut sum, mut y) = (vec![S::default(); rows * width], vec![S::default(); rows * width]);
         let (x, residual) = (elements::<S>(x.0, x.1)?, elements::<S>(residual.0, residual.1)?);
-        let norm = self.kind.norm(width)?;
-        norm.add_forward([&x, &residual], &affine, [&mut sum, &mut y], Some(&mut statistics))
-            .map_err(candle_core::Error::wrap)?;
+        let (norm, rows) = (self.kind.norm(width)?, rows / self.kind.groups);
+        for (g, affine) in affine.iter().enumerate() {
+            let (rows, own) = (g * rows..(g + 1) * rows, g * rows * width..(g + 1) * rows * width);
+            let inputs = [&x[own.clone()], &residual[own.clone()]];
+            norm.add_forward(inputs, affine, [&mut sum[own.clone()], &mut y[own]], Some(&mut statistics[rows]))
+                .map_err(candle_core::Error::wrap)?;
+        }
         self.kept.keep::<S>(statistics);
-        self.kept.hand_over(S::to_cpu_storage_owned(y));
+        self.kept.hand_over(TensorStorage::Cpu(S::to_cpu_storage_owned(y)));
         Ok(S::to_cpu_storage_owned(sum))
     }
 }
@@ -209,6 +277,19 @@ impl CustomOp2 for AddNormalize {
 
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
         Ok((by_type!(s1, self::run((s1, l1), (s2, l2)))?, l1.shape().clone()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, s1: &CudaStorage, l1: &Layout, s2: &CudaStorage, l2: &Layout) -> Result<(CudaStorage, Shape)> {
+        use launch::forward;
+        let (gain, bias) = (self.gain.storage_and_layout(), self.bias.storage_and_layout());
+        let (TensorStorage::Cuda(gain_storage), TensorStorage::Cuda(bias_storage)) = (&*gain.0, &*bias.0) else {
+            candle_core::bail!("gain and bias are not on the device of the values");
+        };
+        let parameters = ((gain_storage, gain.1), (bias_storage, bias.1));
+        let [sum, y] = by_type!(s1, forward(&self.kind, (s1, l1), Some((s2, l2)), parameters.0, parameters.1))?;
+        self.kept.hand_over(TensorStorage::Cuda(y));
+        Ok((sum, l1.shape().clone()))
     }
 
     fn bwd(&self, _x: &Tensor, _r: &Tensor, _sum: &Tensor, d: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {

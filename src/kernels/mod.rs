@@ -8,6 +8,7 @@
 mod activation;
 mod backward;
 mod convention;
+pub mod cuda;
 mod custom;
 mod dispatch;
 mod forward;
@@ -21,7 +22,7 @@ mod tensors;
 
 pub mod slices;
 
-pub use activation::{Curve, activation_backward};
+pub use activation::{Curve, activation, activation_backward};
 pub use convention::{Cast, Convention};
 pub use softmax::{softmax, softmax_backward};
 pub use tensors::{Gradients, add_layer_norm, add_rms_norm, layer_norm, norm_backward, rms_norm};

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use candle_core::{CpuStorage, Layout, WithDType};
+use candle_core::{CpuStorage, Layout, Tensor, WithDType};
 
 use super::storage::Storage;
 
@@ -34,17 +34,22 @@ pub fn rows(layout: &Layout) -> (usize, usize) {
     (outer.iter().product(), width)
 }
 
-/// Calls a generic function for the element type of a storage.
+/// Calls a generic function for the element type of a storage, on whichever device.
 macro_rules! by_type {
     ($storage:expr, $call:ident $(:: $method:ident)? ( $($argument:expr),* )) => {
-        match $storage {
-            CpuStorage::F32(_) => $call $(.$method)? ::<f32>($($argument),*),
-            CpuStorage::F64(_) => $call $(.$method)? ::<f64>($($argument),*),
-            CpuStorage::BF16(_) => $call $(.$method)? ::<half::bf16>($($argument),*),
-            CpuStorage::F16(_) => $call $(.$method)? ::<half::f16>($($argument),*),
-            other => candle_core::bail!("{:?} is not a floating-point type of the kernels", candle_core::backend::BackendStorage::dtype(other)),
+        match candle_core::backend::BackendStorage::dtype($storage) {
+            candle_core::DType::F32 => $call $(.$method)? ::<f32>($($argument),*),
+            candle_core::DType::F64 => $call $(.$method)? ::<f64>($($argument),*),
+            candle_core::DType::BF16 => $call $(.$method)? ::<half::bf16>($($argument),*),
+            candle_core::DType::F16 => $call $(.$method)? ::<half::f16>($($argument),*),
+            other => candle_core::bail!("{other:?} is not a floating-point type of the kernels"),
         }
     };
 }
 
 pub(crate) use by_type;
+
+/// As the device's kernels read it: the CPU's take any layout.
+pub fn readable(x: &Tensor) -> candle_core::Result<Tensor> {
+    if x.device().is_cpu() { Ok(x.clone()) } else { x.contiguous() }
+}

@@ -1,10 +1,12 @@
 //! softmax over the last axis, and back.
 
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::lanes::Real;
-use super::packed::{Element, by_type, elements, rows};
+use super::packed::{Element, by_type, elements, readable, rows};
 use super::storage::Storage;
 use crate::error::{Error, Result};
 
@@ -15,7 +17,7 @@ const ROWS: usize = 16;
 ///
 /// A row of `-inf` only, or with NaN, is NaN. Shapes: any with a last axis. f32, f64, bf16, f16.
 pub fn softmax(x: &Tensor) -> Result<Tensor> {
-    x.apply_op1(Softmax).map_err(Error::at("softmax"))
+    readable(x).and_then(|x| x.apply_op1(Softmax)).map_err(Error::at("softmax"))
 }
 
 /// The cotangent of x from softmax's output y and dy: `y (dy - sum(y dy))`.
@@ -27,7 +29,7 @@ fn back(y: &Tensor, dy: &Tensor) -> candle_core::Result<Tensor> {
     if y.dims() != dy.dims() {
         candle_core::bail!("the cotangent is {:?} for an output of {:?}", dy.dims(), y.dims());
     }
-    y.apply_op2_no_bwd(dy, &SoftmaxBack)
+    readable(y)?.apply_op2_no_bwd(&readable(dy)?, &SoftmaxBack)
 }
 
 struct Softmax;
@@ -72,6 +74,12 @@ impl CustomOp1 for Softmax {
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
         Ok((by_type!(storage, self::run(storage, layout))?, layout.shape().clone()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, storage: &CudaStorage, layout: &Layout) -> candle_core::Result<(CudaStorage, Shape)> {
+        use super::cuda::launch::softmax;
+        Ok((by_type!(storage, softmax((storage, layout)))?, layout.shape().clone()))
     }
 
     fn bwd(&self, _x: &Tensor, y: &Tensor, dy: &Tensor) -> candle_core::Result<Option<Tensor>> {
@@ -120,5 +128,17 @@ impl CustomOp2 for SoftmaxBack {
         l2: &Layout,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
         Ok((by_type!(s1, self::run((s1, l1), (s2, l2)))?, l1.shape().clone()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        s1: &CudaStorage,
+        l1: &Layout,
+        s2: &CudaStorage,
+        l2: &Layout,
+    ) -> candle_core::Result<(CudaStorage, Shape)> {
+        use super::cuda::launch::softmax_backward;
+        Ok((by_type!(s1, softmax_backward((s1, l1), (s2, l2)))?, l1.shape().clone()))
     }
 }

@@ -1,15 +1,17 @@
 //! The norms on tensors, differentiable by candle's tape.
 
-use candle_core::{DType, Tensor};
+use candle_core::{D, DType, Tensor};
 
 use super::convention::Convention;
 use super::custom::{AddNormalize, Kept, Kind, Normalize, pull_back};
+use super::packed::readable;
 use super::slices::Norm;
 use crate::error::{Error, Result};
 
 /// `gain (x - mean)/sqrt(var + eps) + bias` over the last axis, var the mean square about the mean.
 ///
 /// Shapes: x `(.., width)` of any layout, gain and bias `(width,)`, all of one type. The gradient of each is fused, too.
+/// A batch of networks, x `(groups, .., width)`, may have a gain and bias each, `(groups, 1.., width)`.
 /// Accuracy: relative to `|gain z|`, about `(log2(width)/2 + 5) u` whatever the row's mean; one rounding to storage.
 /// Width 0 gives an empty tensor; a row with NaN or inf is NaN as a whole and leaves the others alone; a row without
 /// variation gives the bias. Source: Ba, Kiros & Hinton 2016, arXiv:1607.06450, Eq. 4.
@@ -93,9 +95,9 @@ pub fn add_rms_norm(
 pub struct Gradients {
     /// Of x's shape.
     pub input: Tensor,
-    /// Of the gain's parameter, `(width,)`.
+    /// Of the gain's shape, `(width,)` where none was given.
     pub gain: Tensor,
-    /// `(width,)`; zeros where nothing is centred.
+    /// As `gain`; zeros where nothing is centred.
     pub bias: Tensor,
 }
 
@@ -110,9 +112,13 @@ pub fn norm_backward(
     let kernel = "norm_backward";
     let kind = checked(kernel, centred, x, gain, None, convention.into())?;
     same_shape(kernel, x, dy)?;
-    let gain = present(kernel, x, gain)?;
-    let (input, gain, bias) = pull_back(kind, Kept::default(), x, &gain, dy).map_err(Error::at(kernel))?;
-    Ok(Gradients { input, gain, bias })
+    let back = || {
+        let x = readable(x)?;
+        let (input, dgain, dbias) = pull_back(kind, Kept::default(), &x, gain.unwrap_or(&x), dy)?;
+        let shape = gain.map_or(&[x.dim(D::Minus1)?][..], |gain| gain.dims()).to_vec();
+        Ok(Gradients { input, gain: dgain.reshape(&shape[..])?, bias: dbias.reshape(&shape[..])? })
+    };
+    back().map_err(Error::at(kernel))
 }
 
 fn normalize(
@@ -124,8 +130,12 @@ fn normalize(
     convention: Convention,
 ) -> Result<Tensor> {
     let kind = checked(kernel, centred, x, gain, bias, convention)?;
-    let (gain, bias) = (present(kernel, x, gain)?, present(kernel, x, bias)?);
-    x.apply_op3(&gain, &bias, Normalize { kind, kept: Kept::default() }).map_err(Error::at(kernel))
+    let normalize = || {
+        let x = readable(x)?;
+        let (gain, bias) = (present(&x, gain)?, present(&x, bias)?);
+        x.apply_op3(&gain, &bias, Normalize { kind, kept: Kept::default() })
+    };
+    normalize().map_err(Error::at(kernel))
 }
 
 fn add_normalize(
@@ -138,20 +148,21 @@ fn add_normalize(
 ) -> Result<(Tensor, Tensor)> {
     let kind = checked(kernel, centred, x, gain, bias, convention)?;
     same_shape(kernel, x, residual)?;
-    let (gain, bias) = (present(kernel, x, gain)?, present(kernel, x, bias)?);
-    let kept = Kept::default();
-    let add = AddNormalize { kind, kept: kept.clone(), gain: gain.detach(), bias: bias.detach() };
-    let sum = x.apply_op2(residual, add).map_err(Error::at(kernel))?;
-    let y = sum.apply_op3(&gain, &bias, Normalize { kind, kept }).map_err(Error::at(kernel))?;
-    Ok((sum, y))
+    let add_normalize = || {
+        let (x, residual) = (readable(x)?, readable(residual)?);
+        let (gain, bias) = (present(&x, gain)?, present(&x, bias)?);
+        let kept = Kept::default();
+        let add = AddNormalize { kind, kept: kept.clone(), gain: gain.detach(), bias: bias.detach() };
+        let sum = x.apply_op2(&residual, add)?;
+        let y = sum.apply_op3(&gain, &bias, Normalize { kind, kept })?;
+        Ok((sum, y))
+    };
+    add_normalize().map_err(Error::at(kernel))
 }
 
-/// A parameter, or an empty tensor for one that is absent.
-fn present(kernel: &str, x: &Tensor, parameter: Option<&Tensor>) -> Result<Tensor> {
-    match parameter {
-        Some(parameter) => Ok(parameter.clone()),
-        None => Tensor::zeros(0, x.dtype(), x.device()).map_err(Error::at(kernel)),
-    }
+/// A parameter, or x in the place of one that is absent: it is not read, and a device allocates nothing.
+fn present(x: &Tensor, parameter: Option<&Tensor>) -> candle_core::Result<Tensor> {
+    parameter.map_or_else(|| Ok(x.detach()), readable)
 }
 
 fn checked(
@@ -174,22 +185,42 @@ fn checked(
             help: "use f32, f64, bf16 or f16".into(),
         });
     }
+    let mut groups = None;
     for (name, parameter) in [("gain", gain), ("bias", bias)] {
         let Some(parameter) = parameter else { continue };
-        if parameter.dims() != [width] || parameter.dtype() != x.dtype() {
+        let own = groups_of(x.dims(), parameter.dims()).filter(|own| groups.is_none_or(|other| other == *own));
+        if own.is_none() || parameter.dtype() != x.dtype() {
             return Err(Error::Shape {
                 message: format!(
-                    "{kernel}: {name} is {:?} of type {} for x of width {width} and type {}",
+                    "{kernel}: {name} is {:?} of type {} for x {:?} of type {}",
                     parameter.dims(),
                     parameter.dtype().as_str(),
+                    x.dims(),
                     x.dtype().as_str()
                 ),
-                help: format!("give a {name} of shape [{width}] and of x's type"),
+                help: format!(
+                    "give a {name} of x's type and of shape [{width}], or one for each group of the first axis \
+                     ([groups, 1, .., {width}]); gain and bias alike"
+                ),
             });
         }
+        groups = own;
     }
     Norm::new(width, centred, convention)?;
-    Ok(Kind { centred, convention, gain: gain.is_some(), bias: bias.is_some() })
+    let groups = groups.unwrap_or(1);
+    Ok(Kind { centred, convention, gain: gain.is_some(), bias: bias.is_some(), groups })
+}
+
+/// How many groups a parameter of this shape belongs to; `None` where it does not fit x.
+fn groups_of(x: &[usize], parameter: &[usize]) -> Option<usize> {
+    let (width, outer) = x.split_last()?;
+    let (own, leading) = parameter.split_last()?;
+    let grouped = || leading.len() == outer.len() && leading[0] == outer[0] && leading[1..].iter().all(|n| *n == 1);
+    match leading {
+        _ if own != width => None,
+        [] => Some(1),
+        _ => (grouped() && leading[0] > 0).then(|| leading[0]),
+    }
 }
 
 fn same_shape(kernel: &str, x: &Tensor, other: &Tensor) -> Result<()> {

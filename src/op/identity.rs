@@ -4,10 +4,9 @@ use candle_core::Tensor;
 
 use crate::error::Result;
 use crate::op::{
-    Cotangent, DrawPull, Drawn, Moments, Notation, Op, Parameters, Pull, Pulled, Responded, Response, Role, Rows, Site,
-    Vjp,
+    Cotangent, DrawPull, Drawn, Matrices, Moments, Notation, Op, Parameters, Pull, Pulled, Responded, Response, Role,
+    Rows, Site, Vjp,
 };
-use crate::random::Stream;
 
 /// `x`.
 #[derive(Clone, Debug)]
@@ -37,7 +36,7 @@ impl Response for Identity {
         })
     }
 
-    fn draw(&self, _: &Site, input: &Rows, _: &mut Stream) -> Result<Drawn> {
+    fn draw(&self, _: &Site, input: &Rows, _: &mut dyn Matrices) -> Result<Drawn> {
         Ok(Drawn { output: input.clone(), pull: Box::new(Identity) })
     }
 }
@@ -50,7 +49,7 @@ impl Pull for Identity {
 }
 
 impl DrawPull for Identity {
-    fn pull(self: Box<Self>, cotangent: Rows, _: &mut Stream) -> Result<(Rows, Vec<f64>)> {
+    fn pull(self: Box<Self>, cotangent: Rows, _: &mut dyn Matrices) -> Result<(Rows, Vec<f64>)> {
         Ok((cotangent, Vec::new()))
     }
 }
@@ -62,5 +61,9 @@ impl Op for Identity {
 
     fn vjp(&self, _: &Site, _: &Parameters, _: &Tensor, _: &[Tensor], dy: &Tensor) -> Result<Vjp> {
         Ok(Vjp { input: dy.clone(), parameters: Vec::new() })
+    }
+
+    fn stacks(&self, _: &Site) -> bool {
+        true
     }
 }

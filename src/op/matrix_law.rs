@@ -19,9 +19,32 @@ pub struct Frame {
     coefficients: Gram,
 }
 
+/// Where the normals come from that a Gaussian matrix stands for: drawn afresh by a [`Stream`], or found in a real
+/// network's products, of which they then must have the law.
+pub trait Matrices {
+    /// What the rows of a frame's basis become in a matrix of this name, over its entries' standard deviation:
+    /// `(outputs, rank)`, iid N(0, 1).
+    fn push(&mut self, matrix: &str, frame: &Frame, outputs: usize, deviation: f64) -> Rows;
+
+    /// As [`Frame::pull`].
+    fn pull(&mut self, frame: &Frame, uses: &[(&Pushed, &Rows)]) -> (Rows, Vec<f64>);
+}
+
+impl Matrices for Stream {
+    fn push(&mut self, _: &str, frame: &Frame, outputs: usize, _: f64) -> Rows {
+        normal(outputs, frame.rank(), self)
+    }
+
+    fn pull(&mut self, frame: &Frame, uses: &[(&Pushed, &Rows)]) -> (Rows, Vec<f64>) {
+        frame.draw_pull(uses, self)
+    }
+}
+
 /// One product `y = x W`, kept as `y = deviation * coefficients . fresh`.
 #[derive(Clone, Debug)]
 pub struct Pushed {
+    /// The matrix's name.
+    matrix: String,
     /// `(outputs, rank)`: what the rows of the frame's basis became, over the deviation; iid N(0, 1).
     fresh: Rows,
     /// The standard deviation of the matrix's entries.
@@ -83,9 +106,55 @@ impl Frame {
         self.basis.nrows()
     }
 
+    /// The number of rows.
+    pub fn tokens(&self) -> usize {
+        self.coefficients.nrows()
+    }
+
+    /// The rows' rank.
+    pub fn rank(&self) -> usize {
+        self.basis.ncols()
+    }
+
     /// `y = x W`, W `(width, outputs)` with entries N(0, factor^2 / width), for every later use of W as well.
-    pub fn push(&self, outputs: usize, factor: f64, stream: &mut Stream) -> Pushed {
-        Pushed { fresh: normal(outputs, self.basis.ncols(), stream), deviation: factor / (self.width() as f64).sqrt() }
+    pub fn push(&self, matrix: &str, outputs: usize, factor: f64, matrices: &mut dyn Matrices) -> Pushed {
+        let deviation = factor / (self.width() as f64).sqrt();
+        Pushed { matrix: matrix.into(), fresh: matrices.push(matrix, self, outputs, deviation), deviation }
+    }
+
+    /// The normals for which products stand, `(outputs, rank)`: with x = L Q and `y = deviation L Z`, Z from y by
+    /// forward substitution; `products` is y, `(outputs, tokens)`.
+    pub fn normals(&self, products: &Rows, deviation: f64) -> Rows {
+        let mut normals = Rows::zeros(products.nrows(), self.rank());
+        for (j, token) in self.leading().into_iter().enumerate() {
+            let mut z = products.column(token) / deviation;
+            for i in 0..j {
+                z.axpy(-self.coefficients[(token, i)], &normals.column(i), 1.0);
+            }
+            normals.set_column(j, &(z / self.coefficients[(token, j)]));
+        }
+        normals
+    }
+
+    /// Which directions of the basis are wider than this part of the row that brought them: those whose normals rounding
+    /// does not reach.
+    pub fn directions(&self, part: f64) -> Vec<bool> {
+        let wide =
+            |(j, token): (usize, usize)| self.coefficients[(token, j)] >= part * self.coefficients.row(token).norm();
+        self.leading().into_iter().enumerate().map(wide).collect()
+    }
+
+    /// The token that brought each direction of the basis: the first with a coefficient on it.
+    fn leading(&self) -> Vec<usize> {
+        let first = |j| (0..self.coefficients.nrows()).find(|&a| self.coefficients[(a, j)] != 0.0).unwrap_or(0);
+        (0..self.rank()).map(first).collect()
+    }
+
+    /// Rows `(width, tokens)` without their part in the frame's span.
+    pub fn off(&self, rows: &Rows) -> Rows {
+        let mut off = rows.clone();
+        combine(&mut off, &-products(rows, &self.basis), &self.basis);
+        off
     }
 
     /// The sum over matrices of `c W^T`, given `x W = y` for each, and the squared Frobenius norm of each `x^T c`.
@@ -93,7 +162,11 @@ impl Frame {
     /// With `x = L Q`, `y = s L Z`, `c = M P` (Q and P orthonormal), and Z' fresh:
     /// `p = s (c Z^T) Q + s M Z' (1 - Q^T Q)` and `|x^T c|^2 = |L^T M|^2`. The fresh parts of several matrices are
     /// independent Gaussians, so one is drawn for their sum. Cotangents c `(outputs, tokens)`; result `(width, tokens)`.
-    pub fn pull(&self, uses: &[(&Pushed, &Rows)], stream: &mut Stream) -> (Rows, Vec<f64>) {
+    pub fn pull(&self, uses: &[(&Pushed, &Rows)], matrices: &mut dyn Matrices) -> (Rows, Vec<f64>) {
+        matrices.pull(self, uses)
+    }
+
+    fn draw_pull(&self, uses: &[(&Pushed, &Rows)], stream: &mut Stream) -> (Rows, Vec<f64>) {
         let tokens = self.coefficients.nrows();
         let mut along = Gram::zeros(tokens, self.basis.ncols());
         let mut roots = Vec::new();
@@ -115,6 +188,15 @@ impl Frame {
 }
 
 impl Pushed {
+    pub fn matrix(&self) -> &str {
+        &self.matrix
+    }
+
+    /// The standard deviation of the matrix's entries.
+    pub fn deviation(&self) -> f64 {
+        self.deviation
+    }
+
     /// `y = x W`, `(outputs, tokens)`, of the frame that was pushed.
     pub fn rows(&self, frame: &Frame) -> Rows {
         let mut rows = Rows::zeros(self.fresh.nrows(), frame.coefficients.nrows());
@@ -182,7 +264,7 @@ mod tests {
     fn used(delta: f64, seed: u64) -> (Rows, Frame, Pushed, Rows) {
         let x = rows(WIDTH, delta, 1);
         let frame = Frame::of(&x);
-        let pushed = frame.push(OUTPUTS, 1.3, &mut Stream::new(seed, &[2]));
+        let pushed = frame.push("w", OUTPUTS, 1.3, &mut Stream::new(seed, &[2]));
         (x, frame, pushed, rows(OUTPUTS, 1.0, 3))
     }
 
@@ -228,7 +310,7 @@ mod tests {
             let mut x = rows(WIDTH, 1.0, 1);
             x[(3, 0)] = bad;
             let frame = Frame::of(&x);
-            let y = frame.push(OUTPUTS, 1.0, &mut Stream::new(0, &[1])).rows(&frame);
+            let y = frame.push("w", OUTPUTS, 1.0, &mut Stream::new(0, &[1])).rows(&frame);
             assert!(!y.column(0).iter().all(|y| y.is_finite()), "{bad}");
         }
     }
@@ -242,7 +324,7 @@ mod tests {
 
     fn drawn(x: &Rows, frame: &Frame, seed: u64) -> Vec<f64> {
         let mut stream = Stream::new(seed, &[7]);
-        let (one, other) = (frame.push(OUTPUTS, 0.8, &mut stream), frame.push(OUTPUTS, 1.2, &mut stream));
+        let (one, other) = (frame.push("w", OUTPUTS, 0.8, &mut stream), frame.push("w", OUTPUTS, 1.2, &mut stream));
         let (y, z) = (one.rows(frame), other.rows(frame));
         let (c, e) = (y.map(|y| y.powi(3)), y.component_mul(&z));
         let (p, gradients) = frame.pull(&[(&one, &c), (&other, &e)], &mut stream);

@@ -26,7 +26,8 @@ pub use elementwise::{Elementwise, Squash};
 pub use ffn::Ffn;
 pub use identity::Identity;
 pub use linear::Gradient;
-pub use matrix_law::{Frame, Pushed};
+pub(crate) use linear::broadcast_back;
+pub use matrix_law::{Frame, Matrices, Pushed};
 pub use radial::{Gain, Radial, Scale};
 pub use registry::Registry;
 pub use response::{
@@ -76,6 +77,13 @@ pub trait Op: Response {
     /// The default takes candle's autograd of [`Op::forward`] on a detached input.
     fn vjp(&self, at: &Site, parameters: &Parameters, x: &Tensor, _saved: &[Tensor], dy: &Tensor) -> Result<Vjp> {
         autograd(self, at, parameters, x, dy)
+    }
+
+    /// Whether forward and vjp also take a stack of networks: values `(networks, tokens, width)`, a weight
+    /// `(networks, n_in, n_out)`, a vector `(networks, 1, width)`, and gradients of these shapes. An op that does not is
+    /// run one network at a time.
+    fn stacks(&self, _at: &Site) -> bool {
+        false
     }
 }
 

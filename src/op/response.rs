@@ -5,8 +5,7 @@
 use std::fmt::Debug;
 
 use crate::error::{Error, Result};
-use crate::op::Site;
-use crate::random::Stream;
+use crate::op::{Matrices, Site};
 
 /// A matrix of second moments between tokens, `(tokens, tokens)`.
 pub type Gram = nalgebra::DMatrix<f64>;
@@ -146,7 +145,7 @@ pub struct Drawn {
 pub trait DrawPull: Send {
     /// The cotangent at the input, `(width, tokens)`, and each parameter's squared gradient in the order of
     /// [`Response::parameters`].
-    fn pull(self: Box<Self>, cotangent: Rows, stream: &mut Stream) -> Result<(Rows, Vec<f64>)>;
+    fn pull(self: Box<Self>, cotangent: Rows, matrices: &mut dyn Matrices) -> Result<(Rows, Vec<f64>)>;
 }
 
 /// What may be known of an op without running it.
@@ -176,7 +175,7 @@ pub trait Response: Send + Sync + Debug {
     }
 
     /// One draw of the output and the way back, exact at any width.
-    fn draw(&self, at: &Site, _input: &Rows, _stream: &mut Stream) -> Result<Drawn> {
+    fn draw(&self, at: &Site, _input: &Rows, _matrices: &mut dyn Matrices) -> Result<Drawn> {
         Err(unknown(self.name(), at, "gives no sampling rule", "implement Response::draw"))
     }
 }

@@ -10,6 +10,7 @@ mod forward;
 mod memory;
 mod plan;
 
+pub use attend::{Attended, forward as attended};
 use rayon::prelude::*;
 
 use crate::error::Result;

@@ -5,9 +5,9 @@
 //! A figure inside its band is verified within a margin that is stated, since it depends on the seeds spent.
 
 use serde::{Deserialize, Serialize};
-use statrs::distribution::{ContinuousCDF, StudentsT};
 
 use crate::profile::{Layout, Place, Profile, Quantity};
+use crate::verify::tails::student_quantile;
 
 /// Two-sided level at which a figure leaves its band at the first stage, on the first seeds.
 pub const FIRST_LEVEL: f64 = 1e-3;
@@ -77,6 +77,19 @@ impl Family {
         }
     }
 
+    /// The family of a figure by its name, as [`Layout::name`] has it.
+    pub fn named(figure: &str) -> Family {
+        let score = [".w_q", ".w_k", ".q_norm", ".k_norm"].iter().any(|name| figure.contains(name));
+        match figure.rsplit_once(' ') {
+            Some((_, "second_moment")) => Family::SecondMoment,
+            Some((_, "overlap")) => Family::Overlap,
+            // The name of a site has spaces, the path of a parameter has none.
+            Some((place, _)) if place.contains(' ') => Family::Gradient,
+            _ if score => Family::ScoreGradient,
+            _ => Family::WeightGradient,
+        }
+    }
+
     pub fn word(self) -> &'static str {
         match self {
             Family::SecondMoment => "second moment",
@@ -101,6 +114,8 @@ pub struct Check {
     pub se: f64,
     /// The half-width of the measurement's confidence interval at the level given, with what rounding can do.
     pub reach: f64,
+    /// The part of the reach that is rounding, not chance.
+    pub rounding: f64,
     /// What the error is relative to: 1 for an overlap, else the prediction.
     pub scale: f64,
 }
@@ -154,10 +169,7 @@ impl Check {
 /// predicted exactly (law 0) has no band but rounding, and one predicted zero must be measured zero.
 pub fn checks(predicted: &Profile, measured: &Profile, level: f64) -> Vec<Check> {
     let seeds = measured.seeds.unwrap_or(1) as f64;
-    let quantile = match seeds > 1.0 {
-        true => StudentsT::new(0.0, 1.0, seeds - 1.0).map_or(f64::INFINITY, |t| t.inverse_cdf(1.0 - level / 2.0)),
-        false => f64::INFINITY,
-    };
+    let quantile = student_quantile(seeds - 1.0, level);
     let layout = &predicted.layout;
     let check = |figure: usize| {
         let (theory, fact) = (&predicted.figures[figure], &measured.figures[figure]);
@@ -166,8 +178,9 @@ pub fn checks(predicted: &Profile, measured: &Profile, level: f64) -> Vec<Check>
         let family = Family::of(layout, figure);
         let scale = if family == Family::Overlap || p == 0.0 { 1.0 } else { p.abs() };
         let chance = if se == 0.0 { 0.0 } else { quantile * se };
-        let reach = chance + rounding(measured, figure, p);
-        Some(Check { figure, family, predicted: p, law, measured: m, se, reach, scale })
+        let rounding = rounding(measured, figure, p);
+        let reach = chance + rounding;
+        Some(Check { figure, family, predicted: p, law, measured: m, se, reach, rounding, scale })
     };
     (0..layout.figures.len()).filter_map(check).collect()
 }

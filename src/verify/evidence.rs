@@ -45,26 +45,30 @@ impl Interval {
     }
 }
 
-/// By what an interval was found; with `raw` it can be computed again.
+/// By what an interval was found; with `raw` it can be computed again, by [`Evidence::recomputed`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Method {
-    /// Arithmetic or a count: the interval is the number itself.
+    /// Arithmetic or a count: the interval is the number itself, or the two ends that `raw` gives.
     Exact,
     /// A largest error, beside a derived rounding bound; `raw` is that error.
     Rounding,
-    /// `raw = [statistic, degrees of freedom]`; the interval is `statistic/quantiles`.
+    /// `raw = [statistic, degrees of freedom]`; the interval of the factor is `statistic/quantiles`.
     ChiSquare,
-    /// `raw` is one value a seed; mean, Student's quantile.
+    /// `raw` is one value a seed; the hull of Student's intervals of groups of seeds.
     Student,
-    /// `raw = [mean, standard error, seeds]`; Student's quantile.
+    /// `raw = [mean, standard error, seeds, level, rounding]`; Student's quantile at that level, widened by what rounding can do.
     Summary,
+    /// `raw` is one positive value a seed; intervals of both parameters of the log-normal law.
+    LogNormal,
     /// `raw` is a value a seed, then the bound on their variance; Catoni's estimator.
     Catoni,
-    /// `raw` is the pairs x, y of a line's points; slope of least squares, Student's quantile.
+    /// `raw` is, line by line, the number of points and their pairs x, y; a least-squares slope each, then as `Student`.
     Slope,
-    /// `raw` is one value a seed within known limits; a betting or empirical-Bernstein sequence.
+    /// `raw = [from, to, values...]`, one a seed within these limits; an empirical-Bernstein sequence.
     Bounded,
+    /// `raw = [successes, trials]`; Clopper and Pearson's interval.
+    Binomial,
 }
 
 /// One figure of a verdict.
@@ -73,9 +77,11 @@ pub struct Evidence {
     /// What it is, with its place: `x block 8 second moment`.
     pub figure: String,
     /// The value the claim states, where it states one.
+    #[serde(with = "wire::stated")]
     pub stated: Option<f64>,
     /// The values with which the claim stands.
     pub accepted: Interval,
+    #[serde(with = "wire::number")]
     pub found: f64,
     /// Where the truth lies, wrong with probability `alpha` at most.
     pub interval: Interval,
@@ -87,6 +93,7 @@ pub struct Evidence {
     /// Independent draws: seeds, or degrees of freedom for a pivot; 0 where chance has no part.
     pub sample: u64,
     /// What the interval was computed from, as [`Method`] says.
+    #[serde(with = "wire::numbers")]
     pub raw: Vec<f64>,
 }
 
@@ -134,7 +141,7 @@ impl Evidence {
 
     /// The same with another interval found.
     pub fn found_in(self, from: f64, to: f64) -> Self {
-        Evidence { found: (from + to) / 2.0, interval: Interval::new(from, to), ..self }
+        Evidence { found: (from + to) / 2.0, interval: Interval::new(from, to), raw: vec![from, to], ..self }
     }
 
     /// The same with the value that the claim states.
@@ -195,23 +202,97 @@ impl Finding {
     }
 }
 
-/// Numbers as JSON can hold them: an infinite end is null, so that a record reads back as it was written.
+/// Numbers as JSON can hold them, so that a record reads back as it was written: what is not finite is a word.
 mod wire {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     use super::Interval;
 
+    #[derive(Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Number {
+        Finite(f64),
+        Other(Word),
+    }
+
+    #[derive(Serialize, Deserialize)]
+    enum Word {
+        #[serde(rename = "inf")]
+        Infinity,
+        #[serde(rename = "-inf")]
+        MinusInfinity,
+        #[serde(rename = "nan")]
+        NotANumber,
+    }
+
+    impl From<f64> for Number {
+        fn from(value: f64) -> Self {
+            match value {
+                _ if value.is_finite() => Number::Finite(value),
+                f64::INFINITY => Number::Other(Word::Infinity),
+                f64::NEG_INFINITY => Number::Other(Word::MinusInfinity),
+                _ => Number::Other(Word::NotANumber),
+            }
+        }
+    }
+
+    impl From<Number> for f64 {
+        fn from(number: Number) -> Self {
+            match number {
+                Number::Finite(value) => value,
+                Number::Other(Word::Infinity) => f64::INFINITY,
+                Number::Other(Word::MinusInfinity) => f64::NEG_INFINITY,
+                Number::Other(Word::NotANumber) => f64::NAN,
+            }
+        }
+    }
+
+    pub mod number {
+        use super::*;
+
+        pub fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+            Number::from(*value).serialize(serializer)
+        }
+
+        pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+            Number::deserialize(deserializer).map(f64::from)
+        }
+    }
+
+    pub mod stated {
+        use super::*;
+
+        pub fn serialize<S: Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+            value.map(Number::from).serialize(serializer)
+        }
+
+        pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+            Ok(Option::<Number>::deserialize(deserializer)?.map(f64::from))
+        }
+    }
+
+    pub mod numbers {
+        use super::*;
+
+        pub fn serialize<S: Serializer>(values: &[f64], serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.collect_seq(values.iter().map(|value| Number::from(*value)))
+        }
+
+        pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<f64>, D::Error> {
+            Ok(Vec::<Number>::deserialize(deserializer)?.into_iter().map(f64::from).collect())
+        }
+    }
+
     impl Serialize for Interval {
         fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-            let end = |value: f64| value.is_finite().then_some(value);
-            (end(self.from), end(self.to)).serialize(serializer)
+            (Number::from(self.from), Number::from(self.to)).serialize(serializer)
         }
     }
 
     impl<'de> Deserialize<'de> for Interval {
         fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            let (from, to): (Option<f64>, Option<f64>) = Deserialize::deserialize(deserializer)?;
-            Ok(Interval { from: from.unwrap_or(f64::NEG_INFINITY), to: to.unwrap_or(f64::INFINITY) })
+            let (from, to): (Number, Number) = Deserialize::deserialize(deserializer)?;
+            Ok(Interval { from: from.into(), to: to.into() })
         }
     }
 }

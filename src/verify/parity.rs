@@ -13,6 +13,7 @@ use crate::fold::Graph;
 use crate::op::{Initial, Parameters, Registry};
 use crate::profile::Layout;
 use crate::spec::{Activation, File, Overrides, Placement, Setting, Shape};
+use crate::verify::rounding::{bound, relative_error, roundings};
 
 /// How one tensor of a fixture compares.
 #[derive(Clone, Debug, PartialEq)]
@@ -97,24 +98,21 @@ struct Fixture {
 
 /// Replays a fixture in f64 and compares the output and every gradient.
 ///
-/// The bound of a tensor is `n (u |t| + (u/u32) |t32 - t|)`, u the unit roundoff of f64, u32 that of f32: n is the number
-/// of roundings on the longest path, and the same network run in f32 shows by its error |t32 - t| how far one rounding
-/// reaches, since rounding errors are proportional to the roundoff to first order. The second term is what an ill-conditioned
-/// gradient needs, above all one that is zero by cancellation.
+/// Runs on `device`; [`bound`] says how far rounding may take a tensor.
 ///
 /// # Errors
 /// Bad input: a file that is no fixture, a missing or extra tensor, a wrong shape.
-pub fn parity(path: &Path, registry: &Registry) -> Result<Parity> {
+pub fn parity(path: &Path, registry: &Registry, device: &Device) -> Result<Parity> {
     let fixture = Fixture::read(path, registry)?;
-    let exact = fixture.replay(DType::F64)?;
-    let single = fixture.replay(DType::F32)?;
-    let ratio = f64::EPSILON / f64::from(f32::EPSILON);
+    let exact = fixture.replay(DType::F64, device)?;
+    let single = fixture.replay(DType::F32, &Device::Cpu)?;
+    let roundings = roundings(&fixture.graph, fixture.batch);
     let mut tensors = Vec::new();
     for (name, recorded) in fixture.results() {
         let (ours, rough) = (fixture.result(&exact, name)?, fixture.result(&single, name)?);
         let error = relative_error(&ours, recorded).map_err(Error::at(name))?;
         let reach = relative_error(&rough, recorded).map_err(Error::at(name))?;
-        let bound = fixture.roundings() * (f64::EPSILON / 2.0 + ratio * reach);
+        let bound = bound(roundings, DType::F64, reach);
         tensors.push(TensorParity { name: name.clone(), error, bound });
     }
     let ratio = |t: &TensorParity| if t.error.is_nan() { f64::INFINITY } else { t.error / t.bound };
@@ -182,20 +180,21 @@ impl Fixture {
     }
 
     /// Runs on the recorded numbers.
-    fn replay(&self, dtype: DType) -> Result<Run> {
+    fn replay(&self, dtype: DType, device: &Device) -> Result<Run> {
         let mut calls: Vec<Vec<(String, Tensor)>> = vec![Vec::new(); self.graph.calls.len()];
         for point in &Layout::new(&self.graph).parameters {
             let shape = point.parameter.shape.as_slice();
             let tensor = match (self.tensors.get(&point.path), point.parameter.initial) {
-                (Some(recorded), _) => recorded.reshape(shape),
-                (None, Initial::Constant(value)) => Tensor::full(value, shape, &Device::Cpu),
+                (Some(recorded), _) => recorded.reshape(shape).and_then(|t| t.to_device(device)),
+                (None, Initial::Constant(value)) => Tensor::full(value, shape, device),
                 (None, Initial::Weight { .. }) => unreachable!("check refuses a fixture without this weight"),
             };
             let tensor = tensor.and_then(|t| t.to_dtype(dtype)).map_err(Error::at(&point.path))?;
             calls[point.call].push((point.parameter.name.clone(), tensor));
         }
         let parameters: Vec<Parameters> = calls.into_iter().map(Parameters::new).collect();
-        let value = |name: &str| self.tensors[name].to_dtype(dtype).map_err(Error::at(name));
+        let value =
+            |name: &str| self.tensors[name].to_dtype(dtype).and_then(|t| t.to_device(device)).map_err(Error::at(name));
         run(&self.graph, &parameters, &value("input")?, &value("cotangent")?)
     }
 
@@ -218,16 +217,6 @@ impl Fixture {
         };
         let zero = || self.tensors[name].zeros_like();
         ours.map_or_else(zero, |t| t.to_dtype(DType::F64)).map_err(Error::at(name))
-    }
-
-    /// Roundings on the longest path, forward and back: in a matrix product one for each term of a sum, in a norm or
-    /// softmax one for each coordinate or token and a few more.
-    fn roundings(&self) -> f64 {
-        let shape = self.graph.network.shape;
-        let (d, hidden, tokens) = (shape.width as f64, shape.ffn_width as f64, (self.batch * shape.tokens) as f64);
-        let calls = self.graph.calls.len() as f64;
-        let widest = 2.0 * d + hidden + 2.0 * tokens + 32.0;
-        2.0 * (calls * widest + self.graph.nodes.len() as f64)
     }
 }
 
@@ -252,15 +241,4 @@ impl WireShape {
         };
         Graph::new(&placement.at(shape)?, &setting, registry)
     }
-}
-
-/// max |ours - recorded| / max |recorded|, 0/0 being 0; NaN where a number of ours is.
-fn relative_error(ours: &Tensor, recorded: &Tensor) -> candle_core::Result<f64> {
-    let ours: Vec<f64> = ours.flatten_all()?.to_vec1()?;
-    let recorded: Vec<f64> = recorded.flatten_all()?.to_vec1()?;
-    let largest = recorded.iter().fold(0.0f64, |m, v| m.max(v.abs()));
-    // f64::max drops NaN, so a NaN is looked for by itself.
-    let differences = ours.iter().zip(&recorded).map(|(a, b)| (a - b).abs());
-    let worst = differences.fold(0.0f64, |m, v| if v.is_nan() || m.is_nan() { f64::NAN } else { m.max(v) });
-    Ok(if worst == 0.0 { 0.0 } else { worst / largest })
 }

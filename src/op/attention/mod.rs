@@ -7,8 +7,7 @@ mod rows;
 mod tensors;
 
 use crate::error::Result;
-use crate::op::{Drawn, Initial, Moments, Notation, Op, Parameter, Responded, Response, Role, Rows, Site};
-use crate::random::Stream;
+use crate::op::{Drawn, Initial, Matrices, Moments, Notation, Op, Parameter, Responded, Response, Role, Rows, Site};
 use std::sync::Arc;
 
 /// softmax(q k^T / sqrt(d_k)) v W_O with q = x W_Q, k = x W_K, v = x W_V by heads of width d_k = d/h.
@@ -95,7 +94,7 @@ impl Response for Attention {
         moments::respond(at, input)
     }
 
-    fn draw(&self, at: &Site, input: &Rows, stream: &mut Stream) -> Result<Drawn> {
-        rows::draw(at, input, stream)
+    fn draw(&self, at: &Site, input: &Rows, matrices: &mut dyn Matrices) -> Result<Drawn> {
+        rows::draw(at, input, matrices)
     }
 }

@@ -6,16 +6,15 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::op::attention::InnerNorms;
 use crate::op::attention::heads::Heads;
-use crate::op::{DrawPull, Drawn, Frame, Gram, Op, Pushed, Rows, Site};
-use crate::random::Stream;
+use crate::op::{DrawPull, Drawn, Frame, Gram, Matrices, Op, Pushed, Rows, Site};
 
 type Norm = Option<(Arc<dyn Op>, Site)>;
 
 /// Draws W_Q, W_K, W_V and W_O as x and the weighted values see them; the softmax between them is computed.
-pub fn draw(at: &Site, input: &Rows, stream: &mut Stream) -> Result<Drawn> {
+pub fn draw(at: &Site, input: &Rows, matrices: &mut dyn Matrices) -> Result<Drawn> {
     let norms = InnerNorms::of(at);
     let outside = Frame::of(input);
-    let mut project = |name: &str, norm: &Norm| Projection::draw(at, &outside, name, norm, stream);
+    let mut project = |name: &str, norm: &Norm| Projection::draw(at, &outside, name, norm, matrices);
     let scores = match at.setting.uniform_attention {
         true => None,
         false => Some([project("w_q", &norms.q)?, project("w_k", &norms.k)?]),
@@ -29,14 +28,14 @@ pub fn draw(at: &Site, input: &Rows, stream: &mut Stream) -> Result<Drawn> {
     let mut output = heads.mix(&weights, &value.rows(&outside));
     let mut out_norm = None;
     if let Some((op, site)) = &norms.out {
-        let drawn = op.draw(site, &output, stream)?;
+        let drawn = op.draw(site, &output, matrices)?;
         output = drawn.output;
         out_norm = Some(drawn.pull);
     }
     let mut out = None;
     if at.setting.output_projection {
         let inside = Frame::of(&output);
-        let pushed = inside.push(at.width, at.factor("w_o"), stream);
+        let pushed = inside.push("w_o", at.width, at.factor("w_o"), matrices);
         output = pushed.rows(&inside);
         out = Some((inside, pushed));
     }
@@ -64,12 +63,12 @@ struct Normalized {
 }
 
 impl Projection {
-    fn draw(at: &Site, outside: &Frame, matrix: &str, norm: &Norm, stream: &mut Stream) -> Result<Self> {
-        let pushed = outside.push(at.width, at.factor(matrix), stream);
+    fn draw(at: &Site, outside: &Frame, matrix: &str, norm: &Norm, matrices: &mut dyn Matrices) -> Result<Self> {
+        let pushed = outside.push(matrix, at.width, at.factor(matrix), matrices);
         let Some((op, site)) = norm else { return Ok(Projection { pushed, norm: None }) };
         let raw = pushed.rows(outside);
         let whole = raw.shape();
-        let drawn = op.draw(site, &pieces(raw, site.width), stream)?;
+        let drawn = op.draw(site, &pieces(raw, site.width), matrices)?;
         let norm = Normalized { rows: shaped(drawn.output, whole), pull: drawn.pull, piece: site.width };
         Ok(Projection { pushed, norm: Some(norm) })
     }
@@ -83,10 +82,10 @@ impl Projection {
     }
 
     /// The cotangent of x W from that of [`Projection::rows`], and the norm's parameters.
-    fn behind(self, c: Rows, stream: &mut Stream) -> Result<(Pushed, Rows, Vec<f64>)> {
+    fn behind(self, c: Rows, matrices: &mut dyn Matrices) -> Result<(Pushed, Rows, Vec<f64>)> {
         let Some(norm) = self.norm else { return Ok((self.pushed, c, Vec::new())) };
         let whole = c.shape();
-        let (c, parameters) = norm.pull.pull(pieces(c, norm.piece), stream)?;
+        let (c, parameters) = norm.pull.pull(pieces(c, norm.piece), matrices)?;
         Ok((self.pushed, shaped(c, whole), parameters))
     }
 }
@@ -118,14 +117,14 @@ struct Back {
 impl DrawPull for Back {
     /// Pulls W_O and the norm before it, then the weighted sums and the softmax, then the norms of q, k and v, and last
     /// W_Q, W_K and W_V together.
-    fn pull(self: Box<Self>, cotangent: Rows, stream: &mut Stream) -> Result<(Rows, Vec<f64>)> {
+    fn pull(self: Box<Self>, cotangent: Rows, matrices: &mut dyn Matrices) -> Result<(Rows, Vec<f64>)> {
         let mut c = cotangent;
         let (mut to_out, mut to_out_norm) = (Vec::new(), Vec::new());
         if let Some((inside, pushed)) = &self.out {
-            (c, to_out) = inside.pull(&[(pushed, &c)], stream);
+            (c, to_out) = inside.pull(&[(pushed, &c)], matrices);
         }
         if let Some(norm) = self.out_norm {
-            (c, to_out_norm) = norm.pull(c, stream)?;
+            (c, to_out_norm) = norm.pull(c, matrices)?;
         }
         let mut uses = Vec::new();
         let mut to_norms = vec![0.0; self.silent];
@@ -138,12 +137,12 @@ impl DrawPull for Back {
         uses.push((self.value, self.heads.mix_back(&self.weights, &c)));
         let mut pulled = Vec::new();
         for (projection, c) in uses {
-            let (pushed, c, parameters) = projection.behind(c, stream)?;
+            let (pushed, c, parameters) = projection.behind(c, matrices)?;
             pulled.push((pushed, c));
             to_norms.extend(parameters);
         }
         let pulled: Vec<(&Pushed, &Rows)> = pulled.iter().map(|(pushed, c)| (pushed, c)).collect();
-        let (x, mut parameters) = self.outside.pull(&pulled, stream);
+        let (x, mut parameters) = self.outside.pull(&pulled, matrices);
         parameters.extend(to_out);
         parameters.extend(to_norms);
         parameters.extend(to_out_norm);

@@ -1,8 +1,9 @@
 //! This op on tensors, forward and back.
 
-use candle_core::{D, Tensor};
+use candle_core::Tensor;
 
 use crate::error::{Error, Result};
+use crate::kernels::{softmax, softmax_backward};
 use crate::op::attention::{Attention, InnerNorms};
 use crate::op::linear::{linear, linear_back};
 use crate::op::{Gradient, Op, Parameters, Site, Vjp};
@@ -23,7 +24,7 @@ fn merge(x: &Tensor) -> candle_core::Result<Tensor> {
     x.transpose(1, 2)?.reshape((batch, tokens, heads * d_k))
 }
 
-/// An inner norm on `(batch, heads, tokens, d_k)`, seen by the norm as `(batch * heads, tokens, d_k)`;
+/// An inner norm on `(batch, heads, tokens, d_k)`, seen by the norm as `(batch, heads * tokens, d_k)`;
 /// on `(batch, tokens, width)` as it is.
 fn normalize(inner: &Inner, parameters: &Parameters, x: &Tensor) -> Result<Tensor> {
     match inner {
@@ -59,16 +60,10 @@ fn normalize_back(
 
 fn rows(place: &Site, x: &Tensor) -> Result<Tensor> {
     let flat = || match x.rank() {
-        4 => x.flatten(0, 1),
+        4 => x.flatten(1, 2),
         _ => Ok(x.clone()),
     };
     flat().map_err(Error::at(&place.path()))
-}
-
-/// softmax over the last axis, of primitive operations: candle's fused one has no gradient.
-fn softmax(scores: &Tensor) -> candle_core::Result<Tensor> {
-    let e = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?)?.exp()?;
-    e.broadcast_div(&e.sum_keepdim(D::Minus1)?)
 }
 
 /// 0 where a token is seen and -inf where it is not, `(tokens, tokens)`.
@@ -118,7 +113,7 @@ impl Attention {
                 true => scores.broadcast_add(&causal_mask(&scores, tokens)?)?,
                 false => scores,
             };
-            let weights = softmax(&seen)?;
+            let weights = softmax(&seen).map_err(candle_core::Error::wrap)?;
             let merged = merge(&weights.matmul(&v)?)?;
             Ok((weights, merged))
         };
@@ -170,8 +165,7 @@ impl Op for Attention {
             let d_k = (at.shape.width / at.shape.heads) as f64;
             let score_gradients = || {
                 let d_a = d_z.matmul(&v.t()?)?;
-                let inner = (weights * &d_a)?.sum_keepdim(D::Minus1)?;
-                let d_s = ((weights * d_a.broadcast_sub(&inner)?)? / d_k.sqrt())?;
+                let d_s = (softmax_backward(weights, &d_a).map_err(candle_core::Error::wrap)? / d_k.sqrt())?;
                 let (dq, dk) = (d_s.matmul(k)?, d_s.t()?.contiguous()?.matmul(q)?);
                 if norms.wide { Ok((merge(&dq)?, merge(&dk)?)) } else { Ok((dq, dk)) }
             };
@@ -188,5 +182,9 @@ impl Op for Attention {
         gradients.extend(w_o);
         gradients.extend(query_key.into_iter().chain(value).chain(out));
         Ok(Vjp { input, parameters: gradients })
+    }
+
+    fn stacks(&self, at: &Site) -> bool {
+        at.inner.iter().all(|(_, norm)| norm.stacks(at))
     }
 }

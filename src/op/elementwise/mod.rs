@@ -5,8 +5,7 @@ mod rows;
 mod tensors;
 
 use crate::error::Result;
-use crate::op::{Drawn, Initial, Moments, Notation, Parameter, Responded, Response, Role, Rows, Site};
-use crate::random::Stream;
+use crate::op::{Drawn, Initial, Matrices, Moments, Notation, Parameter, Responded, Response, Role, Rows, Site};
 
 /// The squashing function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +87,7 @@ impl Response for Elementwise {
         moments::respond(self, at, input)
     }
 
-    fn draw(&self, at: &Site, input: &Rows, _: &mut Stream) -> Result<Drawn> {
+    fn draw(&self, at: &Site, input: &Rows, _: &mut dyn Matrices) -> Result<Drawn> {
         rows::draw(self, at, input)
     }
 }

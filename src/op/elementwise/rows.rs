@@ -3,8 +3,7 @@
 use crate::error::Result;
 use crate::op::columns::square;
 use crate::op::elementwise::Elementwise;
-use crate::op::{DrawPull, Drawn, Initial, Response, Rows, Site};
-use crate::random::Stream;
+use crate::op::{DrawPull, Drawn, Initial, Matrices, Response, Rows, Site};
 
 /// `gain * squash(alpha x + shift) + bias`, exact.
 pub fn draw(op: &Elementwise, at: &Site, input: &Rows) -> Result<Drawn> {
@@ -48,7 +47,7 @@ struct Back {
 impl DrawPull for Back {
     /// With z = alpha x + shift and e = c gain squash'(z): `dx = alpha e`, `dalpha = sum e x`, `dshift = sum e`, and by
     /// coordinate `dgain = sum over tokens of c squash(z)`, `dbias = sum of c`.
-    fn pull(self: Box<Self>, mut cotangent: Rows, _: &mut Stream) -> Result<(Rows, Vec<f64>)> {
+    fn pull(self: Box<Self>, mut cotangent: Rows, _: &mut dyn Matrices) -> Result<(Rows, Vec<f64>)> {
         let Constants { gain, alpha, .. } = self.initial;
         let (mut to_gain, mut to_bias) = (vec![0.0; cotangent.nrows()], vec![0.0; cotangent.nrows()]);
         let (mut to_alpha, mut to_shift) = (0.0, 0.0);
@@ -73,6 +72,7 @@ impl DrawPull for Back {
 mod tests {
     use super::*;
     use crate::op::differences::{check_draw, normal, site};
+    use crate::random::Stream;
 
     #[test]
     fn every_way_back_is_the_gradient_by_central_differences() {

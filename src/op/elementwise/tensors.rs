@@ -4,6 +4,7 @@ use candle_core::Tensor;
 
 use crate::error::{Error, Result};
 use crate::op::elementwise::{Elementwise, Squash};
+use crate::op::linear::broadcast_back;
 use crate::op::{Gradient, Op, Parameters, Site, Vjp};
 
 impl Elementwise {
@@ -41,23 +42,31 @@ impl Op for Elementwise {
         let [inside, squashed] = saved else {
             unreachable!("forward_saving of this op keeps two tensors");
         };
-        let (gain, alpha) = (parameters.get(at, "gain")?, parameters.get(at, "alpha")?);
+        let gain = parameters.get(at, "gain")?;
+        let (bias, alpha) = (parameters.get(at, "bias")?, parameters.get(at, "alpha")?);
         let backward = || -> candle_core::Result<Vjp> {
             let slope = match self.squash {
                 Squash::Tanh => (1.0 - squashed.sqr()?)?,
                 Squash::Erf => (inside.sqr()?.neg()?.exp()? * std::f64::consts::FRAC_2_SQRT_PI)?,
             };
             let g = (dy.broadcast_mul(gain)? * slope)?;
-            let rows = |t: &Tensor| t.reshape(((), at.width))?.sum(0);
-            let mut parameters = vec![rows(&(dy * squashed)?)?, rows(dy)?, (&g * x)?.sum_all()?.reshape(1)?];
+            let mut gradients = vec![
+                broadcast_back(&(dy * squashed)?, gain)?,
+                broadcast_back(dy, bias)?,
+                broadcast_back(&(&g * x)?, alpha)?,
+            ];
             if self.shift {
-                parameters.push(g.sum_all()?.reshape(1)?);
+                gradients.push(broadcast_back(&g, alpha)?);
             }
             Ok(Vjp {
                 input: g.broadcast_mul(alpha)?,
-                parameters: parameters.into_iter().map(Gradient::Tensor).collect(),
+                parameters: gradients.into_iter().map(Gradient::Tensor).collect(),
             })
         };
         backward().map_err(Error::at(&at.path()))
+    }
+
+    fn stacks(&self, _: &Site) -> bool {
+        true
     }
 }

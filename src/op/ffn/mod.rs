@@ -6,8 +6,7 @@ mod tensors;
 
 use crate::error::Result;
 use crate::op::attention::inner_parameters;
-use crate::op::{Drawn, Initial, Moments, Notation, Op, Parameter, Responded, Response, Role, Rows, Site};
-use crate::random::Stream;
+use crate::op::{Drawn, Initial, Matrices, Moments, Notation, Op, Parameter, Responded, Response, Role, Rows, Site};
 use crate::spec::Activation;
 use std::sync::Arc;
 
@@ -59,7 +58,7 @@ impl Response for Ffn {
         moments::respond(at, input)
     }
 
-    fn draw(&self, at: &Site, input: &Rows, stream: &mut Stream) -> Result<Drawn> {
-        rows::draw(at, input, stream)
+    fn draw(&self, at: &Site, input: &Rows, matrices: &mut dyn Matrices) -> Result<Drawn> {
+        rows::draw(at, input, matrices)
     }
 }

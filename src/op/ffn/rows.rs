@@ -4,18 +4,17 @@ use std::f64::consts::{FRAC_1_SQRT_2, PI};
 
 use crate::error::Result;
 use crate::op::ffn::hidden_norm;
-use crate::op::{DrawPull, Drawn, Frame, Pushed, Rows, Site};
-use crate::random::Stream;
+use crate::op::{DrawPull, Drawn, Frame, Matrices, Pushed, Rows, Site};
 use crate::spec::Activation;
 
 /// `y = norm(phi(x W_1)) W_2`, or `norm(silu(x W_1) . (x W_3)) W_2`; the norm where the call has one.
-pub fn draw(at: &Site, input: &Rows, stream: &mut Stream) -> Result<Drawn> {
+pub fn draw(at: &Site, input: &Rows, matrices: &mut dyn Matrices) -> Result<Drawn> {
     let shape = &at.shape;
     let activation = at.setting.activation;
     let outside = Frame::of(input);
-    let up = outside.push(shape.ffn_width, at.factor("w_1"), stream);
+    let up = outside.push("w_1", shape.ffn_width, at.factor("w_1"), matrices);
     let gated = activation == Activation::Swiglu;
-    let gate = gated.then(|| outside.push(shape.ffn_width, at.factor("w_3"), stream));
+    let gate = gated.then(|| outside.push("w_3", shape.ffn_width, at.factor("w_3"), matrices));
     let mut hidden = up.rows(&outside);
     hidden.iter_mut().for_each(|h| *h = value(activation, *h));
     if let Some(gate) = &gate {
@@ -23,12 +22,12 @@ pub fn draw(at: &Site, input: &Rows, stream: &mut Stream) -> Result<Drawn> {
     }
     let mut norm = None;
     if let Some((op, site)) = hidden_norm(at) {
-        let drawn = op.draw(&site, &hidden, stream)?;
+        let drawn = op.draw(&site, &hidden, matrices)?;
         hidden = drawn.output;
         norm = Some(drawn.pull);
     }
     let inside = Frame::of(&hidden);
-    let down = inside.push(at.width, at.factor("w_2"), stream);
+    let down = inside.push("w_2", at.width, at.factor("w_2"), matrices);
     let output = down.rows(&inside);
     Ok(Drawn { output, pull: Box::new(Back { activation, outside, up, gate, norm, inside, down }) })
 }
@@ -48,23 +47,23 @@ struct Back {
 impl DrawPull for Back {
     /// Pulls W_2, then the norm, then `c phi'(x W_1)`, or for the gated unit `c silu'(a) b` and `c silu(a)` with
     /// a = x W_1 and b = x W_3, through W_1 (and W_3).
-    fn pull(self: Box<Self>, cotangent: Rows, stream: &mut Stream) -> Result<(Rows, Vec<f64>)> {
-        let (mut c, to_down) = self.inside.pull(&[(&self.down, &cotangent)], stream);
+    fn pull(self: Box<Self>, cotangent: Rows, matrices: &mut dyn Matrices) -> Result<(Rows, Vec<f64>)> {
+        let (mut c, to_down) = self.inside.pull(&[(&self.down, &cotangent)], matrices);
         let mut within = Vec::new();
         if let Some(norm) = self.norm {
-            (c, within) = norm.pull(c, stream)?;
+            (c, within) = norm.pull(c, matrices)?;
         }
         let a = self.up.rows(&self.outside);
         let (x, to_up) = match &self.gate {
             None => {
                 c.zip_apply(&a, |c, a| *c *= slope(self.activation, a));
-                self.outside.pull(&[(&self.up, &c)], stream)
+                self.outside.pull(&[(&self.up, &c)], matrices)
             }
             Some(gate) => {
                 let b = gate.rows(&self.outside);
                 let to_gate = c.zip_map(&a, |c, a| c * value(self.activation, a));
                 c.zip_zip_apply(&a, &b, |c, a, b| *c *= slope(self.activation, a) * b);
-                self.outside.pull(&[(&self.up, &c), (gate, &to_gate)], stream)
+                self.outside.pull(&[(&self.up, &c), (gate, &to_gate)], matrices)
             }
         };
         let mut parameters = vec![to_up[0], to_down[0]];
@@ -108,6 +107,7 @@ fn sigmoid(a: f64) -> f64 {
 mod tests {
     use super::*;
     use crate::op::differences::{check, normal, site};
+    use crate::random::Stream;
 
     #[test]
     fn slopes_are_those_of_the_activation_by_central_differences() {

@@ -3,40 +3,18 @@
 use candle_core::Tensor;
 
 use crate::error::{Error, Result};
+use crate::kernels::{Curve, activation, activation_backward};
 use crate::op::ffn::{Ffn, hidden_norm};
 use crate::op::linear::{linear, linear_back};
 use crate::op::{Gradient, Op, Parameters, Site, Vjp};
 use crate::spec::Activation;
 
-/// phi(h); silu for swiglu's gate.
-fn activate(activation: Activation, h: &Tensor) -> candle_core::Result<Tensor> {
-    match activation {
-        Activation::Relu => h.relu(),
-        // candle's own gelu_erf has 0.398942 for 1/sqrt(2 pi) in its gradient (0.11.1, backprop.rs): 7e-7 off.
-        Activation::Gelu => h * cumulative(h)?,
-        Activation::Silu | Activation::Swiglu => h.silu(),
-    }
-}
-
-/// Phi(h), the normal distribution function.
-fn cumulative(h: &Tensor) -> candle_core::Result<Tensor> {
-    ((h * std::f64::consts::FRAC_1_SQRT_2)?.erf()? + 1.0)? * 0.5
-}
-
-/// phi'(h).
-fn slope(activation: Activation, h: &Tensor) -> candle_core::Result<Tensor> {
-    match activation {
-        Activation::Relu => h.gt(0.0)?.to_dtype(h.dtype()),
-        Activation::Gelu => {
-            let root_two_pi = (2.0 * std::f64::consts::PI).sqrt();
-            let density = ((h.sqr()? * -0.5)?.exp()? / root_two_pi)?;
-            cumulative(h)? + (h * density)?
-        }
-        Activation::Silu | Activation::Swiglu => {
-            let sigmoid = (h.neg()?.exp()? + 1.0)?.recip()?;
-            let rest = (1.0 - &sigmoid)?;
-            &sigmoid * ((h * rest)? + 1.0)?
-        }
+/// The kernel's curve of phi; silu for swiglu's gate.
+fn curve(at: &Site) -> Curve {
+    match at.setting.activation {
+        Activation::Relu => Curve::Relu,
+        Activation::Gelu => Curve::Gelu,
+        Activation::Silu | Activation::Swiglu => Curve::Silu,
     }
 }
 
@@ -48,10 +26,9 @@ impl Op for Ffn {
     /// Keeps x W_1, the activation, what enters W_2, and for swiglu x W_3.
     fn forward_saving(&self, at: &Site, parameters: &Parameters, x: &Tensor) -> Result<(Tensor, Vec<Tensor>)> {
         let site = at.path();
-        let activation = at.setting.activation;
         let h = linear(at, parameters, "w_1", x)?;
-        let active = activate(activation, &h).map_err(Error::at(&site))?;
-        let gate = match activation {
+        let active = activation(curve(at), &h)?;
+        let gate = match at.setting.activation {
             Activation::Swiglu => Some(linear(at, parameters, "w_3", x)?),
             _ => None,
         };
@@ -92,7 +69,7 @@ impl Op for Ffn {
             None => Ok(d_hidden.clone()),
         };
         let d_active = through(gate).map_err(Error::at(&site))?;
-        let d_h = slope(at.setting.activation, h).and_then(|s| d_active * s).map_err(Error::at(&site))?;
+        let d_h = activation_backward(curve(at), h, &d_active)?;
         let (mut input, w_1) = linear_back(at, parameters, "w_1", x, &d_h)?;
         let mut gradients: Vec<Gradient> = vec![w_1, w_2];
         if gate.is_some() {
@@ -103,5 +80,9 @@ impl Op for Ffn {
         }
         gradients.extend(inner);
         Ok(Vjp { input, parameters: gradients })
+    }
+
+    fn stacks(&self, at: &Site) -> bool {
+        at.inner.iter().all(|(_, norm)| norm.stacks(at))
     }
 }

@@ -3,8 +3,7 @@
 use crate::error::Result;
 use crate::op::columns::{product, square};
 use crate::op::radial::{Gain, Radial, Scale};
-use crate::op::{DrawPull, Drawn, Initial, Response, Rows, Site};
-use crate::random::Stream;
+use crate::op::{DrawPull, Drawn, Initial, Matrices, Response, Rows, Site};
 
 /// `factor * xhat + bias`, `xhat = (x - centre) / scale`, exact; `factor` is 1, gain or 1 + gain as the op has it.
 pub fn draw(op: &Radial, at: &Site, input: &Rows) -> Result<Drawn> {
@@ -74,7 +73,7 @@ struct Back {
 impl DrawPull for Back {
     /// With r = 1/scale: `dx = r (factor c - xhat <factor c, xhat> / n)`, n the width for [`Scale::Rms`] and 1 for
     /// [`Scale::Length`], then centred as the forward pass was; `dgain = sum over tokens of c . xhat`, `dbias = sum of c`.
-    fn pull(self: Box<Self>, mut cotangent: Rows, _: &mut Stream) -> Result<(Rows, Vec<f64>)> {
+    fn pull(self: Box<Self>, mut cotangent: Rows, _: &mut dyn Matrices) -> Result<(Rows, Vec<f64>)> {
         let parameters = self.parameters(&cotangent);
         let share = match self.op.scale {
             Scale::Rms => 1.0 / cotangent.nrows() as f64,

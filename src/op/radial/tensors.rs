@@ -3,6 +3,8 @@
 use candle_core::{D, Tensor};
 
 use crate::error::{Error, Result};
+use crate::kernels::{self, Cast, Convention};
+use crate::op::linear::broadcast_back;
 use crate::op::radial::{Gain, Radial, Scale};
 use crate::op::{Gradient, Op, Parameters, Site, Vjp};
 
@@ -31,12 +33,45 @@ impl Radial {
     }
 }
 
+impl Radial {
+    /// The convention of the fused kernels, where they have this normalizer: those of the root mean square have, those of
+    /// the length have not, nor has a bias without centring.
+    fn fused(&self, at: &Site) -> Option<Convention> {
+        let kernel = self.scale == Scale::Rms && self.gain != Gain::Single && (self.centred || !self.bias);
+        let one_plus = self.gain == Gain::OnePlus;
+        kernel.then(|| Convention { eps: at.eps(self.eps), one_plus, cast: Cast::AfterGain })
+    }
+
+    /// The gain's and the bias's parameter, where the normalizer has them.
+    fn stored<'a>(&self, at: &Site, parameters: &'a Parameters) -> Result<(Option<&'a Tensor>, Option<&'a Tensor>)> {
+        let gain = (self.gain != Gain::None).then(|| parameters.get(at, "gain")).transpose()?;
+        let bias = self.bias.then(|| parameters.get(at, "bias")).transpose()?;
+        Ok((gain, bias))
+    }
+
+    /// The vjp of [`Radial::fused`] normalizers.
+    fn fused_vjp(&self, at: &Site, parameters: &Parameters, fused: Convention, x: &Tensor, dy: &Tensor) -> Result<Vjp> {
+        let (gain, bias) = self.stored(at, parameters)?;
+        let back = kernels::norm_backward(self.centred, x, gain, dy, fused)?;
+        let summed = [gain.map(|_| back.gain), bias.map(|_| back.bias)].into_iter().flatten();
+        Ok(Vjp { input: back.input, parameters: summed.map(Gradient::Tensor).collect() })
+    }
+}
+
 impl Op for Radial {
     fn forward(&self, at: &Site, parameters: &Parameters, x: &Tensor) -> Result<Tensor> {
         Ok(self.forward_saving(at, parameters, x)?.0)
     }
 
     fn forward_saving(&self, at: &Site, parameters: &Parameters, x: &Tensor) -> Result<(Tensor, Vec<Tensor>)> {
+        if let Some(convention) = self.fused(at) {
+            let (gain, bias) = self.stored(at, parameters)?;
+            let y = match self.centred {
+                true => kernels::layer_norm(x, gain, bias, convention)?,
+                false => kernels::rms_norm(x, gain, convention)?,
+            };
+            return Ok((y, Vec::new()));
+        }
         let site = at.path();
         let (z, inverse) = self.normalized(at, x).map_err(Error::at(&site))?;
         let mut y = z.clone();
@@ -51,7 +86,10 @@ impl Op for Radial {
 
     /// With g = gain . dy: dx = (g - mean(g) - z mean(g z))/s, without mean(g) where nothing is centred;
     /// for the Euclidean length the sum stands for the mean, and below eps, where s is constant, nothing is subtracted.
-    fn vjp(&self, at: &Site, parameters: &Parameters, _: &Tensor, saved: &[Tensor], dy: &Tensor) -> Result<Vjp> {
+    fn vjp(&self, at: &Site, parameters: &Parameters, x: &Tensor, saved: &[Tensor], dy: &Tensor) -> Result<Vjp> {
+        if let Some(convention) = self.fused(at) {
+            return self.fused_vjp(at, parameters, convention, x, dy);
+        }
         let factor = self.factor(at, parameters)?;
         let [z, inverse] = saved else {
             unreachable!("forward_saving of this op keeps two tensors");
@@ -71,15 +109,21 @@ impl Op for Radial {
                 dx = dx.broadcast_sub(&g.mean_keepdim(D::Minus1)?)?;
             }
             let input = dx.broadcast_mul(inverse)?;
-            let rows = |t: &Tensor| t.reshape(((), at.width))?.sum(0);
+            let summed = |name: &str, each: &Tensor| match parameters.get(at, name) {
+                Ok(parameter) => broadcast_back(each, parameter),
+                Err(error) => Err(candle_core::Error::wrap(error)),
+            };
             let gain = match self.gain {
                 Gain::None => None,
-                Gain::PerCoordinate | Gain::OnePlus => Some(rows(&(dy * z)?)?),
-                Gain::Single => Some((dy * z)?.sum_all()?.reshape(1)?),
+                Gain::PerCoordinate | Gain::OnePlus | Gain::Single => Some(summed("gain", &(dy * z)?)?),
             };
-            let bias = self.bias.then(|| rows(dy)).transpose()?;
+            let bias = self.bias.then(|| summed("bias", dy)).transpose()?;
             Ok(Vjp { input, parameters: gain.into_iter().chain(bias).map(Gradient::Tensor).collect() })
         };
         backward().map_err(Error::at(&at.path()))
+    }
+
+    fn stacks(&self, _: &Site) -> bool {
+        true
     }
 }

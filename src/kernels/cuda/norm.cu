@@ -1,0 +1,362 @@
+// LayerNorm and RMSNorm, alone or of a sum with a residual, and back: the kernels of ../forward.rs and ../backward.rs.
+//
+// A row is held by a part of a warp, by a warp, or by a block, in registers; plan.rs chooses. The backward pass reads x and
+// dy once and writes dx and, for each chunk of 64 rows, a strip of partial dgain and dbias; merge and finish add the
+// strips by a fixed binary tree. A batch of groups has its own gain, bias and strips for each `group_rows` rows.
+#include "statistics.cuh"
+
+enum Flags { CENTRED = 1, ONE_PLUS = 2, BEFORE_GAIN = 4 };
+constexpr int CHUNK = 64;
+// Strips that one thread of merge and finish adds.
+constexpr int FAN = 64;
+
+// The bytes of shared memory that plan.rs asks for; the host shim has its own.
+#ifndef HOST_SHIM
+extern __shared__ __align__(16) unsigned char dynamic_shared[];
+#endif
+
+template <int V> __device__ __forceinline__ void factors(const Stored *gain, int at, bool one_plus, Real (&out)[V]) {
+    if (gain == nullptr) {
+#pragma unroll
+        for (int v = 0; v < V; ++v) out[v] = 1;
+        return;
+    }
+    const Vector<V> w = load<V>(gain + at);
+#pragma unroll
+    for (int v = 0; v < V; ++v) out[v] = one_plus ? Real(1) + widen(w.at[v]) : widen(w.at[v]);
+}
+
+// The row's output, from its statistics.
+template <int V, class Row>
+__device__ __forceinline__ void write(const Row &row, const Statistics &s, const Stored *__restrict__ gain,
+                                      const Stored *__restrict__ bias, Stored *__restrict__ y, int flags) {
+    row.each([&](int, int at, const Vector<V> &x) {
+        Real factor[V];
+        factors<V>(gain, at, flags & ONE_PLUS, factor);
+        const Vector<V> shifts = bias ? load<V>(bias + at) : zeros<V>();
+        Vector<V> out;
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+            const Real z = s.normalized(x.at[v]);
+            if (flags & BEFORE_GAIN) {
+                const Real gained = rounded(z) * rounded(factor[v]);
+                narrow(bias ? rounded(gained) + widen(shifts.at[v]) : gained, out.at[v]);
+            } else {
+                narrow(bias ? fma(z, factor[v], widen(shifts.at[v])) : z * factor[v], out.at[v]);
+            }
+        }
+        store<V>(out, y + at);
+    });
+}
+
+#define FORWARD_SIGNATURE                                                                                              \
+    const Stored *__restrict__ x, const Stored *__restrict__ residual, const Stored *__restrict__ gain,                \
+        const Stored *__restrict__ bias, Stored *__restrict__ sum, Stored *__restrict__ y, long long rows,             \
+        long long group_rows, int width, int flags, double eps
+#define FORWARD_ARGUMENTS x, residual, gain, bias, sum, y, rows, group_rows, width, flags, eps
+
+// Where the parameters of a row's group start.
+__device__ __forceinline__ long long of_group(long long row, long long rows, long long group_rows, int width) {
+    return group_rows == rows ? 0 : row / group_rows * width;
+}
+
+template <int V, class Team, class Row>
+__device__ __forceinline__ void finish_row(Team &team, Row &held, long long row, FORWARD_SIGNATURE) {
+    if (residual) held.add(residual + row * width, sum + row * width);
+    const Statistics s = statistics(team, held, flags & CENTRED, eps);
+    const long long group = of_group(row, rows, group_rows, width);
+    write<V>(held, s, gain ? gain + group : gain, bias ? bias + group : bias, y + row * width, flags);
+}
+
+// ROWS rows for each LANES threads, all read before the first is used.
+template <int LANES, int K, int V, int ROWS> __device__ __forceinline__ void forward_warps(FORWARD_SIGNATURE) {
+    Warp<LANES> team;
+    const long long first = ((long long)blockIdx.x * blockDim.x + threadIdx.x) / LANES * ROWS;
+    Resident<K, V> held[ROWS];
+#pragma unroll
+    for (int r = 0; r < ROWS; ++r) {
+        held[r] = Resident<K, V>(team, width);
+        if (first + r < rows) held[r].read(x + (first + r) * width);
+    }
+#pragma unroll
+    for (int r = 0; r < ROWS; ++r)
+        if (first + r < rows) finish_row<V>(team, held[r], first + r, FORWARD_ARGUMENTS);
+}
+
+// One row a block.
+template <int V, class Row> __device__ __forceinline__ void forward_block(FORWARD_SIGNATURE) {
+    BLOCK_TEAM(team);
+    const long long row = blockIdx.x;
+    Row held(team, width);
+    held.read(x + row * width);
+    finish_row<V>(team, held, row, FORWARD_ARGUMENTS);
+}
+
+#define BACKWARD_SIGNATURE                                                                                             \
+    const Stored *__restrict__ x, const Stored *__restrict__ gain, const Stored *__restrict__ dy,                      \
+        Stored *__restrict__ dx, Real *__restrict__ strips, long long group_rows, int width, int flags, double eps
+#define BACKWARD_ARGUMENTS x, gain, dy, dx, strips, group_rows, width, flags, eps
+
+// mean(g), 0 where nothing is centred, and mean(g z), for g = factor dy.
+template <int V, class Team, class Row>
+__device__ __forceinline__ void means(Team &team, const Row &x, const Row &dy, const Statistics &s, const Stored *gain,
+                                      int flags, Real (&sums)[2]) {
+    const Real over = Real(1) / Real(x.width);
+    sums[0] = sums[1] = 0;
+    x.both(dy, [&](int, int at, const Vector<V> &x, const Vector<V> &dy) {
+        Real factor[V];
+        factors<V>(gain, at, flags & ONE_PLUS, factor);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+            const Real g = widen(dy.at[v]) * factor[v];
+            sums[0] += g;
+            sums[1] = fma(g, s.normalized(x.at[v]), sums[1]);
+        }
+    });
+    team.sum(sums);
+    sums[0] = flags & CENTRED ? sums[0] * over : Real(0);
+    sums[1] = sums[1] * over;
+}
+
+// dx of a row, whose shares of dgain and dbias go to share(k, place, v, dy z, dy).
+template <int V, class Team, class Row, class Share>
+__device__ __forceinline__ void pull_back(Team &team, const Row &x, const Row &dy, const Stored *__restrict__ gain,
+                                          Stored *__restrict__ dx, int flags, double eps, Share share) {
+    const Statistics s = statistics(team, x, flags & CENTRED, eps);
+    Real mean[2];
+    means<V>(team, x, dy, s, gain, flags, mean);
+    x.both(dy, [&](int k, int at, const Vector<V> &x, const Vector<V> &dy) {
+        Real factor[V], z[V], d[V];
+        factors<V>(gain, at, flags & ONE_PLUS, factor);
+        Vector<V> out;
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+            z[v] = s.normalized(x.at[v]);
+            d[v] = widen(dy.at[v]);
+            const Real g = d[v] * factor[v] - mean[0];
+            narrow(fma(-z[v], mean[1], g) * s.inverse * s.scale, out.at[v]);
+        }
+        store<V>(out, dx + at);
+        share(k, at, d, z);
+    });
+}
+
+// A block's chunk of rows: of which group, from where to where.
+struct Chunk {
+    long long from, to, group;
+
+    __device__ __forceinline__ explicit Chunk(long long group_rows) {
+        const long long chunks = (group_rows + CHUNK - 1) / CHUNK;
+        group = blockIdx.x / chunks;
+        const long long first = blockIdx.x % chunks * CHUNK;
+        from = group * group_rows + first;
+        to = group * group_rows + (first + CHUNK < group_rows ? first + CHUNK : group_rows);
+    }
+};
+
+// One chunk a block; LANES threads hold ROWS rows at a time and add up their share in registers. The teams of a warp are
+// merged by exchanges, the warps in turn.
+template <int LANES, int K, int V, int ROWS> __device__ __forceinline__ void backward_warps(BACKWARD_SIGNATURE) {
+    __shared__ Real merged[2][LANES * K * V];
+    Warp<LANES> team;
+    const Chunk chunk(group_rows);
+    const Stored *const own = gain ? gain + chunk.group * width : gain;
+    const int teams = blockDim.x / LANES, centred = flags & CENTRED;
+    Real dgain[K][V], dbias[K][V];
+#pragma unroll
+    for (int k = 0; k < K; ++k)
+#pragma unroll
+        for (int v = 0; v < V; ++v) dgain[k][v] = dbias[k][v] = 0;
+    for (long long row = chunk.from + int(threadIdx.x) / LANES; row < chunk.to; row += teams * ROWS) {
+        Resident<K, V> held[ROWS], cotangent[ROWS];
+#pragma unroll
+        for (int r = 0; r < ROWS; ++r) {
+            held[r] = cotangent[r] = Resident<K, V>(team, width);
+            if (row + r * teams < chunk.to) {
+                held[r].read(x + (row + r * teams) * width);
+                cotangent[r].read(dy + (row + r * teams) * width);
+            }
+        }
+#pragma unroll
+        for (int r = 0; r < ROWS; ++r)
+            if (row + r * teams < chunk.to)
+                pull_back<V>(team, held[r], cotangent[r], own, dx + (row + r * teams) * width, flags, eps,
+                             [&](int k, int, const Real(&d)[V], const Real(&z)[V]) {
+#pragma unroll
+                                 for (int v = 0; v < V; ++v) {
+                                     dgain[k][v] = fma(d[v], z[v], dgain[k][v]);
+                                     dbias[k][v] += d[v];
+                                 }
+                             });
+    }
+    __syncwarp();
+#pragma unroll
+    for (int apart = LANES; apart < 32; apart *= 2)
+#pragma unroll
+        for (int k = 0; k < K; ++k)
+#pragma unroll
+            for (int v = 0; v < V; ++v) {
+                dgain[k][v] += __shfl_xor_sync(~0u, dgain[k][v], apart);
+                dbias[k][v] += __shfl_xor_sync(~0u, dbias[k][v], apart);
+            }
+    for (int warp = 0; warp < int(blockDim.x) / 32; ++warp) {
+        if (int(threadIdx.x) / 32 == warp && threadIdx.x % 32 < LANES) {
+#pragma unroll
+            for (int k = 0; k < K; ++k)
+#pragma unroll
+                for (int v = 0; v < V; ++v) {
+                    const int at = (k * LANES + team.lane()) * V + v;
+                    merged[0][at] = warp ? merged[0][at] + dgain[k][v] : dgain[k][v];
+                    merged[1][at] = warp ? merged[1][at] + dbias[k][v] : dbias[k][v];
+                }
+        }
+        __syncthreads();
+    }
+    Real *const strip = strips + (long long)blockIdx.x * (centred ? 2 : 1) * width;
+    for (int at = threadIdx.x; at < width; at += blockDim.x) {
+        strip[at] = merged[0][at];
+        if (centred) strip[width + at] = merged[1][at];
+    }
+}
+
+// One chunk a block, a row after the other; each thread adds up the share of its own columns in shared memory. Vectors of
+// more than 16 bytes of Real lie in pieces, so that neighbouring threads meet different banks.
+template <int K, int V> __device__ __forceinline__ void backward_block(BACKWARD_SIGNATURE) {
+    Real *const dgain = reinterpret_cast<Real *>(dynamic_shared), *const dbias = dgain + width;
+    constexpr int PIECE = V * sizeof(Real) > 16 ? 16 / sizeof(Real) : V;
+    const auto place = [&](int at, int v) {
+        return V == PIECE ? at + v : at / V * PIECE + v / PIECE * (width / V * PIECE) + v % PIECE;
+    };
+    BLOCK_TEAM(team);
+    const Chunk chunk(group_rows);
+    const Stored *const own = gain ? gain + chunk.group * width : gain;
+    const int centred = flags & CENTRED;
+    Resident<K, V> held(team, width), cotangent(team, width);
+    for (long long row = chunk.from; row < chunk.to; ++row) {
+        held.read(x + row * width);
+        cotangent.read(dy + row * width);
+        if (row + 1 < chunk.to && team.lane() * V % (128 / BYTES) == 0)
+            held.each([&](int, int at, const Vector<V> &) {
+                ask(x + (row + 1) * width + at);
+                ask(dy + (row + 1) * width + at);
+            });
+        pull_back<V>(team, held, cotangent, own, dx + row * width, flags, eps,
+                     [&](int, int at, const Real(&d)[V], const Real(&z)[V]) {
+#pragma unroll
+                         for (int v = 0; v < V; ++v) {
+                             const int to = place(at, v);
+                             dgain[to] = row > chunk.from ? fma(d[v], z[v], dgain[to]) : d[v] * z[v];
+                             if (centred) dbias[to] = row > chunk.from ? dbias[to] + d[v] : d[v];
+                         }
+                     });
+    }
+    Real *const strip = strips + (long long)blockIdx.x * (centred ? 2 : 1) * width;
+    held.each([&](int, int at, const Vector<V> &) {
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+            strip[at + v] = dgain[place(at, v)];
+            if (centred) strip[width + at + v] = dbias[place(at, v)];
+        }
+    });
+}
+
+// As backward_block for rows too long for registers; the strip itself is the place of the sums.
+template <int V> __device__ __forceinline__ void backward_distant(BACKWARD_SIGNATURE) {
+    BLOCK_TEAM(team);
+    const Chunk chunk(group_rows);
+    const Stored *const own = gain ? gain + chunk.group * width : gain;
+    const int centred = flags & CENTRED;
+    Real *const strip = strips + (long long)blockIdx.x * (centred ? 2 : 1) * width;
+    Distant<V> held(team, width), cotangent(team, width);
+    for (long long row = chunk.from; row < chunk.to; ++row) {
+        held.read(x + row * width);
+        cotangent.read(dy + row * width);
+        pull_back<V>(team, held, cotangent, own, dx + row * width, flags, eps,
+                     [&](int, int at, const Real(&d)[V], const Real(&z)[V]) {
+#pragma unroll
+                         for (int v = 0; v < V; ++v) {
+                             Real &gained = strip[at + v];
+                             gained = row > chunk.from ? fma(d[v], z[v], gained) : d[v] * z[v];
+                             if (!centred) continue;
+                             Real &shifted = strip[width + at + v];
+                             shifted = row > chunk.from ? shifted + d[v] : d[v];
+                         }
+                     });
+    }
+}
+
+// The sum of up to FAN strips of one column, neighbours first.
+__device__ __forceinline__ Real tree(const Real *__restrict__ from, long long apart, long long count) {
+    Real sums[FAN];
+#pragma unroll
+    for (int i = 0; i < FAN; ++i) sums[i] = i < count ? from[i * apart] : Real(0);
+#pragma unroll
+    for (int step = 1; step < FAN; step *= 2)
+#pragma unroll
+        for (int i = 0; i < FAN; i += 2 * step) sums[i] += sums[i + step];
+    return sums[0];
+}
+
+// FAN strips become one: (groups, count, columns) to (groups, ceil(count/FAN), columns).
+extern "C" __global__ void __launch_bounds__(256)
+    merge_strips(const Real *__restrict__ strips, Real *__restrict__ out, long long groups, long long count,
+                 long long columns) {
+    const long long index = (long long)blockIdx.x * blockDim.x + threadIdx.x, left = (count + FAN - 1) / FAN;
+    if (index >= groups * left * columns) return;
+    const long long column = index % columns, from = index / columns % left * FAN, group = index / columns / left;
+    out[index] = tree(strips + (group * count + from) * columns + column, columns, count - from);
+}
+
+// At most FAN strips a group to dgain (groups, width), and dbias (groups, width) after it: zeros where a strip has one part.
+extern "C" __global__ void __launch_bounds__(256)
+    finish_strips(const Real *__restrict__ strips, Stored *__restrict__ out, long long groups, long long count, int width,
+                  int parts) {
+    const long long index = (long long)blockIdx.x * blockDim.x + threadIdx.x;
+    if (index >= 2 * groups * width) return;
+    const long long column = index % width, group = index / width % groups, part = index / width / groups;
+    const Real sum = part < parts ? tree(strips + (group * count * parts + part) * width + column, (long long)parts * width, count)
+                                  : Real(0);
+    narrow(sum, out[index]);
+}
+
+// `f` and `b`: blocks that a multiprocessor runs at once, so that enough loads are under way to use all of the memory's speed.
+#define WARPS(kind, lanes, k, v, ahead, back, f, b)                                                                    \
+    extern "C" __global__ void __launch_bounds__(256, f) forward_##kind##_##lanes##_##k(FORWARD_SIGNATURE) {           \
+        forward_warps<lanes, k, v, ahead>(FORWARD_ARGUMENTS);                                                          \
+    }                                                                                                                  \
+    extern "C" __global__ void __launch_bounds__(128, b) backward_##kind##_##lanes##_##k(BACKWARD_SIGNATURE) {         \
+        backward_warps<lanes, k, v, back>(BACKWARD_ARGUMENTS);                                                         \
+    }
+#define FORWARD_BLOCK(name, threads, v, row)                                                                           \
+    extern "C" __global__ void __launch_bounds__(threads, 1024 / threads) forward_##name(FORWARD_SIGNATURE) {          \
+        forward_block<v, row>(FORWARD_ARGUMENTS);                                                                      \
+    }
+#define BACKWARD_BLOCK(name, body)                                                                                     \
+    extern "C" __global__ void __launch_bounds__(512) backward_##name(BACKWARD_SIGNATURE) { body(BACKWARD_ARGUMENTS); }
+#define COMMA ,
+
+// What plan.rs chooses from.
+WARPS(vector, 8, 1, FULL, 4, 2, 3, 5)
+WARPS(vector, 16, 1, FULL, 4, 2, 3, 5)
+WARPS(vector, 32, 1, FULL, 4, 2, 3, 5)
+WARPS(vector, 32, 2, FULL, 2, 2, 3, 3)
+WARPS(vector, 32, 3, FULL, 1, 1, 3, 3)
+WARPS(vector, 32, 4, FULL, 1, 1, 3, 3)
+#if BYTES > 2
+WARPS(vector, 32, 6, FULL, 1, 1, 3, 3)
+WARPS(vector, 32, 8, FULL, 1, 1, 3, 3)
+#endif
+FORWARD_BLOCK(vector_block_three_quarters, 512, FULL, Resident<MOST * 3 / 4 COMMA FULL>)
+FORWARD_BLOCK(vector_block, 512, FULL, Resident<MOST COMMA FULL>)
+FORWARD_BLOCK(vector_block_wide, 1024, FULL, Resident<MOST COMMA FULL>)
+FORWARD_BLOCK(vector_distant, 512, FULL, Distant<FULL>)
+BACKWARD_BLOCK(vector_block_three_quarters, (backward_block<MOST * 3 / 4, FULL>))
+BACKWARD_BLOCK(vector_block, (backward_block<MOST, FULL>))
+BACKWARD_BLOCK(vector_distant, backward_distant<FULL>)
+WARPS(scalar, 32, 4, 1, 1, 1, 4, 6)
+WARPS(scalar, 32, 16, 1, 1, 1, 2, 2)
+WARPS(scalar, 32, 32, 1, 1, 1, 2, 2)
+FORWARD_BLOCK(scalar_block, 512, 1, Resident<16 COMMA 1>)
+FORWARD_BLOCK(scalar_distant, 512, 1, Distant<1>)
+BACKWARD_BLOCK(scalar_block, (backward_block<16, 1>))
+BACKWARD_BLOCK(scalar_distant, backward_distant<1>)

@@ -1,0 +1,99 @@
+// What a row is divided by, as in ../statistics.rs: two sweeps over the row, the second of which corrects the first.
+#pragma once
+#include "rows.cuh"
+
+// 2^-82 and 2^-949: a mean square below may have lost squares to underflow.
+__device__ __forceinline__ Real tiny() { return sizeof(Real) == 4 ? Real(0x1p-82) : Real(0x1p-949); }
+__device__ __forceinline__ Real largest_finite() { return sizeof(Real) == 4 ? Real(0x1.fffffep127) : Real(0x1.fffffffffffffp1023); }
+constexpr int EXPONENT = sizeof(Real) == 4 ? 126 : 1022;
+
+// 1/sqrt(v) within 2 roundoffs. The hardware's estimate is off by up to 2 units; a Newton step leaves 1.5 roundoffs.
+__device__ __forceinline__ float inverse_root(float v) {
+    const float estimate = rsqrtf(v);
+    const float off = fmaf(-v * estimate, estimate, 1.0f);
+    return fmaf(0.5f * estimate, off, estimate);
+}
+__device__ __forceinline__ double inverse_root(double v) { return 1.0 / sqrt(v); }
+
+// z = (scale x - mean) inverse - shift; scale is a power of two, 1 unless squares over- or underflow.
+struct Statistics {
+    Real scale, mean, shift, inverse;
+
+    __device__ __forceinline__ Real normalized(Stored x) const {
+        return fma(fma(widen(x), scale, -mean), inverse, -shift);
+    }
+};
+
+// The power of two that brings the larger of the row's largest magnitude and sqrt(eps) near 1; 0 for a row with NaN or inf.
+template <class Team, class Row>
+__device__ __forceinline__ double rescaling(Team &team, const Row &row, double eps) {
+    Real magnitude = 0;
+    row.each([&](int, int, const auto &x) {
+        for (const Stored stored : x.at) {
+            const Real m = fabs(widen(stored));
+            // What is not finite is larger than every number.
+            if (!(m <= magnitude)) magnitude = m <= largest_finite() ? m : Real(INFINITY);
+        }
+    });
+    magnitude = team.largest(magnitude);
+    if (magnitude > largest_finite()) return 0;
+    const double root = sqrt(eps), largest = double(magnitude) > root ? double(magnitude) : root;
+    int exponent = int((__double_as_longlong(largest) >> 52) & 0x7ff);
+    exponent = (exponent > 1 ? exponent : 1) - 1023;
+    exponent = exponent < -EXPONENT ? -EXPONENT : exponent > EXPONENT - 1 ? EXPONENT - 1 : exponent;
+    return __longlong_as_double((long long)(1023 - exponent - 1) << 52);
+}
+
+template <class Team, class Row>
+__device__ __forceinline__ Statistics statistics(Team &team, const Row &row, bool centred, double eps) {
+    const Real over = Real(1) / Real(row.width);
+    Real scale = 1, added = Real(eps);
+    for (bool rescaled = false;; rescaled = true) {
+        Real mean = 0, residual = 0, squares;
+        if (centred) {
+            Real total[1] = {0};
+            row.each([&](int, int, const auto &x) {
+                for (const Stored stored : x.at) total[0] = fma(widen(stored), scale, total[0]);
+            });
+            team.sum(total);
+            mean = total[0] * over;
+            // The mean is moved, at most twice, where the correction would lose more than two bits.
+            for (int moves = 0;; ++moves) {
+                Real about[2] = {0, 0};
+                row.each([&](int, int, const auto &x) {
+                    for (const Stored stored : x.at) {
+                        const Real c = fma(widen(stored), scale, -mean);
+                        about[0] += c;
+                        about[1] = fma(c, c, about[1]);
+                    }
+                });
+                team.sum(about);
+                residual = about[0] * over;
+                const Real lost = about[0] * residual;
+                squares = about[1] - lost;
+                if (moves == 2 || !(lost > Real(0.75) * about[1])) break;
+                mean += residual;
+            }
+        } else {
+            Real total[1] = {0};
+            row.each([&](int, int, const auto &x) {
+                for (const Stored stored : x.at) {
+                    const Real c = widen(stored) * scale;
+                    total[0] = fma(c, c, total[0]);
+                }
+            });
+            team.sum(total);
+            squares = total[0];
+        }
+        const Real variance = squares * over, v = variance + added;
+        if (rescaled || (variance >= tiny() && v <= largest_finite())) {
+            // A NaN is not below 0 and stays.
+            const Real inverse = v <= 0 ? Real(0) : inverse_root(v);
+            return {scale, mean, residual * inverse, inverse};
+        }
+        const double by = rescaling(team, row, eps);
+        if (by == 0) return {Real(1), Real(NAN), Real(NAN), Real(NAN)};
+        scale = Real(by);
+        added = Real(eps * by * by);
+    }
+}
