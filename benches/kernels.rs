@@ -86,17 +86,21 @@ impl<S: Storage> Data<S> {
         norm.forward(&self.x, &affine, &mut self.y, Some(&mut self.statistics)).expect(FITS);
         let (mut sum, mut after) = (self.sum.clone(), self.sum.clone());
         let x = &self.x;
-        let [copy, forward, backward, add] = fastest(25, [
-            &mut || copied.copy_from_slice(black_box(x)),
-            &mut || norm.forward(black_box(x), &affine, &mut self.y, None).expect(FITS),
-            &mut || {
-                let strip = norm.backward(black_box(x), &affine, cotangents, Some(&self.statistics), &mut out);
-                drop(black_box(strip.expect(FITS)));
-            },
-            &mut || {
-                norm.add_forward([black_box(x), &self.residual], &affine, [&mut sum, &mut after], None).expect(FITS);
-            },
-        ]);
+        let [copy, forward, backward, add] = fastest(
+            25,
+            [
+                &mut || copied.copy_from_slice(black_box(x)),
+                &mut || norm.forward(black_box(x), &affine, &mut self.y, None).expect(FITS),
+                &mut || {
+                    let strip = norm.backward(black_box(x), &affine, cotangents, Some(&self.statistics), &mut out);
+                    drop(black_box(strip.expect(FITS)));
+                },
+                &mut || {
+                    norm.add_forward([black_box(x), &self.residual], &affine, [&mut sum, &mut after], None)
+                        .expect(FITS);
+                },
+            ],
+        );
         let speed = |passes: f64, seconds: f64| passes * self.bytes() as f64 / seconds / 1e9;
         json!({
             "kernel": kernel, "dtype": dtype, "shape": [self.rows, self.width], "copy_gb_per_s": speed(2.0, copy),

@@ -22,7 +22,8 @@ use normative::error::Result;
 use normative::op::{Registry, Role};
 use normative::verify::Verdict;
 use normative::verify::conformance::{
-    CANDLE, Call, Centre, Formula, Gradients, KERNELS, OfOp, OfTensors, Probe, Report, Request, Subject, corpus, examine,
+    CANDLE, Call, Centre, Formula, Gradients, KERNELS, OfOp, OfTensors, Probe, Report, Request, Subject, corpus,
+    examine,
 };
 
 const EPS: f64 = 1e-5;
@@ -62,9 +63,14 @@ fn the_kernels_are_verified_in_every_type() {
 #[test]
 fn the_registrys_normalizers_are_verified() {
     let registry = Registry::builtin();
-    let all = [("layer_norm", Formula::layer_norm(EPS)), ("rms_norm", Formula::rms_norm(EPS)), ("gemma_norm", Formula::gemma_norm(EPS))];
+    let all = [
+        ("layer_norm", Formula::layer_norm(EPS)),
+        ("rms_norm", Formula::rms_norm(EPS)),
+        ("gemma_norm", Formula::gemma_norm(EPS)),
+    ];
     for (name, formula) in all {
-        let found = report(&OfOp(registry.get(name, Role::Normalizer).unwrap()), formula, probes(&[DType::F64, DType::F32]));
+        let found =
+            report(&OfOp(registry.get(name, Role::Normalizer).unwrap()), formula, probes(&[DType::F64, DType::F32]));
         assert_eq!(found.verdict(), Verdict::Verified, "{name}: {:#?}", found.refuted().collect::<Vec<_>>());
     }
 }
@@ -74,7 +80,8 @@ fn candles_fused_norms_are_refuted_for_what_they_are() {
     for subject in CANDLE.iter().filter(|subject| !subject.name.ends_with("slow")) {
         let found = report(subject, expected(subject.name), probes(&[DType::F32]));
         let reason = |name: &str| {
-            let check = found.check(name, Some(DType::F32)).unwrap_or_else(|| panic!("{}: no check {name}", subject.name));
+            let check =
+                found.check(name, Some(DType::F32)).unwrap_or_else(|| panic!("{}: no check {name}", subject.name));
             assert_eq!(check.verdict, Verdict::Refuted, "{}: {name}", subject.name);
             check.reason.clone().unwrap_or_default()
         };
@@ -222,7 +229,10 @@ fn a_mean_subtracted_after_scaling_is_named() {
     };
     let found = report(&subject, Formula::layer_norm(EPS), probes(&[DType::F64]));
     let reason = found.check("convention", Some(DType::F64)).unwrap().reason.clone();
-    assert_eq!(reason.unwrap(), "mean subtracted after scaling, not mean subtracted; root mean square, not biased deviation (d)");
+    assert_eq!(
+        reason.unwrap(),
+        "mean subtracted after scaling, not mean subtracted; root mean square, not biased deviation (d)"
+    );
 }
 
 #[test]
@@ -282,8 +292,10 @@ fn a_recording_is_judged_as_its_subject() {
             let y = subject.forward(&call).unwrap();
             let back = if back { subject.backward(&call).unwrap().unwrap() } else { Gradients::default() };
             let all = [("y", y), ("dx", back.input), ("dgain", back.gain), ("dbias", back.bias)];
-            let inputs = [("x", Some(call.x)), ("gain", Some(call.gain)), ("bias", Some(call.bias)), ("dy", Some(call.dy))];
-            let named = inputs.into_iter().chain(all).filter_map(|(what, t)| Some((format!("{}.{what}", call.name), t?)));
+            let inputs =
+                [("x", Some(call.x)), ("gain", Some(call.gain)), ("bias", Some(call.bias)), ("dy", Some(call.dy))];
+            let named =
+                inputs.into_iter().chain(all).filter_map(|(what, t)| Some((format!("{}.{what}", call.name), t?)));
             tensors.extend(named);
         }
         let path = folder.path().join(name);

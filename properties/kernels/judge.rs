@@ -2,9 +2,8 @@
 
 use normative::kernels::slices::{Affine, CHUNK, Cotangents, Norm, Path};
 use normative::kernels::{Cast, Convention};
-use normative::verify::conformance::{Dd, Formula, Product, Row, pull_back};
+use normative::verify::conformance::{Dd, Formula, Product, Roundoff, Row, pull_back};
 
-use super::bounds::Roundoff;
 use super::cases::{Case, Kind};
 
 /// What an implementation gives back; `None` where a gradient is absent.

@@ -253,8 +253,16 @@ fn gradients_are_the_slopes_of_central_differences() {
         let layer = |x: Tensor, g: Tensor, b: Tensor| layer_norm(&x, Some(&g), Some(&b), 0.1).unwrap();
         let back = norm_backward(true, &x, Some(&gain), &r, 0.1).unwrap();
         check(dot(&back.input, &u), &|h, t| layer(to(&x, &u, h, t), still(&gain, t), still(&bias, t)), "layer_norm x");
-        check(dot(&back.gain, &v), &|h, t| layer(still(&x, t), to(&gain, &v, h, t), still(&bias, t)), "layer_norm gain");
-        check(dot(&back.bias, &v), &|h, t| layer(still(&x, t), still(&gain, t), to(&bias, &v, h, t)), "layer_norm bias");
+        check(
+            dot(&back.gain, &v),
+            &|h, t| layer(still(&x, t), to(&gain, &v, h, t), still(&bias, t)),
+            "layer_norm gain",
+        );
+        check(
+            dot(&back.bias, &v),
+            &|h, t| layer(still(&x, t), still(&gain, t), to(&bias, &v, h, t)),
+            "layer_norm bias",
+        );
         let gemma = |x: Tensor, g: Tensor| rms_norm(&x, Some(&g), Convention::gemma(0.1)).unwrap();
         let back = norm_backward(false, &x, Some(&gain), &r, Convention::gemma(0.1)).unwrap();
         check(dot(&back.input, &u), &|h, t| gemma(to(&x, &u, h, t), still(&gain, t)), "gemma x");
@@ -296,7 +304,7 @@ fn the_narrow_path_has_the_bits_of_the_general_one() {
 /// An output so large that it is written past the caches has the bits of its parts, which are not.
 #[test]
 fn outputs_past_the_caches_have_the_same_bits() {
-    let (width, rows) = (1000, 4300);
+    let (width, rows) = (1000, 8600);
     let noise = Stream::new(1, &[]).normals(width * 100);
     let numbers: Vec<f32> = (0..width * rows + 16).map(|i| noise[(i * 7) % noise.len()] as f32).collect();
     let x = &numbers[..width * rows];

@@ -76,7 +76,10 @@ impl KernelType {
 
 pub fn run(args: &Args, registry: &Registry) -> Result<Outcome> {
     if !(args.eps.is_finite() && args.eps >= 0.0) {
-        return Err(Error::Option { message: format!("eps is {}", args.eps), help: "give a finite eps, not negative".into() });
+        return Err(Error::Option {
+            message: format!("eps is {}", args.eps),
+            help: "give a finite eps, not negative".into(),
+        });
     }
     if let Some(path) = &args.write_probes {
         write_probes(&probes(args)?, args.eps, path)?;

@@ -54,7 +54,9 @@ pub fn views(subject: &dyn Subject, eps: f64, dtype: DType, standard: Option<&St
     let (rows, width) = (6, 33);
     let mut normals = |shape: &[usize]| {
         let n = shape.iter().product();
-        Tensor::from_vec(stream.normals(n), shape, &Device::Cpu).and_then(|t| t.to_dtype(dtype)).map_err(Error::at(NAME))
+        Tensor::from_vec(stream.normals(n), shape, &Device::Cpu)
+            .and_then(|t| t.to_dtype(dtype))
+            .map_err(Error::at(NAME))
     };
     let (base, gain, bias) = (normals(&[rows, width])?, normals(&[width])?, normals(&[width])?);
     let mut refused = None;
@@ -101,19 +103,19 @@ pub fn views(subject: &dyn Subject, eps: f64, dtype: DType, standard: Option<&St
 
 type Answered<'a> = Option<&'a std::result::Result<Vec<f64>, String>>;
 
-/// inf or NaN makes its whole row not finite and leaves every other row to the bit; a changed row changes no other.
-/// The probes come in fives: clean, NaN, inf, -inf, first row moved.
+/// A row that changes, to inf or NaN among others, leaves every other row to the bit, and NaN makes its whole row NaN. That
+/// inf does the same is told as a limit: x/inf is 0 elsewhere in the row. The probes come in fives: clean, NaN, inf, -inf,
+/// first row moved.
 pub fn isolation(
     dtype: DType,
     asked: &[(&Probe, Answered)],
     backs: &[Option<std::result::Result<Gradients, String>>],
-) -> Option<Check> {
+) -> Vec<Check> {
     let of: Vec<_> = asked.iter().zip(backs).filter(|((p, _), _)| p.group == Group::Poisoned).collect();
     if of.is_empty() {
-        return None;
+        return Vec::new();
     }
-    let plain = check("inf and NaN stay in their row", Some(dtype), Demand::Always);
-    let mut reason = None;
+    let (mut reason, mut survives) = (None, None);
     for five in of.chunks(5) {
         let ((clean, first), back) = five[0];
         for ((probe, answer), other) in &five[1..] {
@@ -123,34 +125,48 @@ pub fn isolation(
                 pairs.push(("dx", dx(one, clean), dx(two, probe)));
             }
             for (what, one, two) in pairs {
-                let found = match (one, two) {
-                    (Some(Ok(one)), Some(Ok(two))) => leaks(what, clean, probe, &one, &two),
-                    (_, Some(Err(error))) | (Some(Err(error)), _) if what == "y" => Some(error),
-                    _ => None,
-                };
-                reason = reason.or(found);
+                match (one, two) {
+                    (Some(Ok(one)), Some(Ok(two))) => {
+                        reason = reason.or_else(|| leaks(what, clean, probe, &one, &two));
+                        reason = reason.or_else(|| survivors(what, probe, &two, |x| x.is_nan()));
+                        survives = survives.or_else(|| survivors(what, probe, &two, |x| x.is_infinite()));
+                    }
+                    (_, Some(Err(error))) | (Some(Err(error)), _) if what == "y" => reason = reason.or(Some(error)),
+                    _ => {}
+                }
             }
         }
     }
-    let verdict = if reason.is_some() { Verdict::Refuted } else { Verdict::Verified };
-    Some(Check { verdict, reason, ..plain })
+    let of = |name: &str, demand, reason: Option<String>| {
+        let verdict = if reason.is_some() { Verdict::Refuted } else { Verdict::Verified };
+        Check { verdict, reason, ..check(name, Some(dtype), demand) }
+    };
+    vec![
+        of("inf and NaN stay in their row", Demand::Always, reason),
+        of("inf makes its whole row NaN", Demand::Limit, survives),
+    ]
 }
 
-/// What of one row reaches another, or what of a row's NaN is lost.
+/// What of one row reaches another.
 fn leaks(what: &str, clean: &Probe, probe: &Probe, one: &[f64], two: &[f64]) -> Option<String> {
     let width = probe.width;
-    for r in 0..probe.rows() {
+    let changed = |r: usize| {
         let at = r * width..(r + 1) * width;
         let touched = clean.x[at.clone()].iter().zip(&probe.x[at.clone()]).any(|(a, b)| a.to_bits() != b.to_bits());
-        if !touched && one[at.clone()] != two[at.clone()] {
-            return Some(format!("width {width}: {what} of row {r} changes when another row does"));
-        }
-        let poison = probe.x[at.clone()].iter().find(|x| !x.is_finite());
-        if let Some(poison) = poison
-            && two[at].iter().any(|y| y.is_finite())
-        {
-            return Some(format!("width {width}: {poison} in row {r} leaves finite numbers of {what} in it"));
-        }
-    }
-    None
+        !touched && one[at.clone()] != two[at]
+    };
+    let row = (0..probe.rows()).find(|r| changed(*r))?;
+    Some(format!("width {width}: {what} of row {row} changes when another row does"))
+}
+
+/// Finite numbers in the row of one that is not.
+fn survivors(what: &str, probe: &Probe, answer: &[f64], poison: fn(f64) -> bool) -> Option<String> {
+    let width = probe.width;
+    let of = |v: &[f64], r: usize| v[r * width..(r + 1) * width].to_vec();
+    let finite = |r: usize| {
+        let found = of(&probe.x, r).into_iter().find(|x| poison(*x))?;
+        of(answer, r).iter().any(|y| y.is_finite()).then_some(found)
+    };
+    let (row, found) = (0..probe.rows()).find_map(|r| Some((r, finite(r)?)))?;
+    Some(format!("width {width}: {found} in row {row} leaves finite numbers of {what} in it"))
 }

@@ -6,7 +6,7 @@ use candle_core::DType;
 
 use super::bounds::Roundoff;
 use super::edges;
-use super::formula::{Bias, Factor, Formula};
+use super::formula::{Bias, Centre, Factor, Formula};
 use super::guard::ask;
 use super::identify::{Identified, Seen, identify};
 use super::judge::{Back, Standard, Worst};
@@ -51,8 +51,10 @@ pub fn examine(subject: &dyn Subject, request: &Request) -> Result<Report> {
         let answer: Answered = answer.map(|y| y.and_then(|y| of_size(&y, probe.x.len(), "y")));
         asked.push((probe, answer));
     }
-    let dtypes: Vec<DType> =
-        [DType::F64, DType::F32, DType::F16, DType::BF16].into_iter().filter(|d| asked.iter().any(|(p, _)| p.dtype == *d)).collect();
+    let dtypes: Vec<DType> = [DType::F64, DType::F32, DType::F16, DType::BF16]
+        .into_iter()
+        .filter(|d| asked.iter().any(|(p, _)| p.dtype == *d))
+        .collect();
     let mut supported = Vec::new();
     for dtype in dtypes {
         let of = || asked.iter().filter(|(p, answer)| p.dtype == dtype && answer.is_some());
@@ -191,6 +193,7 @@ fn examine_type(
     let has_gradients = missing.as_ref().is_some_and(|check| check.verdict == Verdict::Verified);
     report.checks.extend(missing);
     let mut widths: BTreeMap<(&'static str, usize), f64> = BTreeMap::new();
+    let mut failing = Vec::new();
     for group in Group::ALL.into_iter().filter(|g| *g != Group::Poisoned) {
         let of = || asked.iter().zip(&backs).filter(|((p, _), _)| p.group == group);
         if of().next().is_none() || (group == Group::Convention && standard.is_none()) {
@@ -244,7 +247,8 @@ fn examine_type(
                     check.verdict = Verdict::Refuted;
                     check.ratio = Some(worst.ratio);
                     check.counterexample = counterexample(subject, &standard, pass, probe, &seen, request);
-                    check.reason = Some(why(group, worst.ratio));
+                    check.reason = Some(why(group, &standard, worst.ratio, failing.contains(&pass)));
+                    failing.extend((group == Group::Plain).then_some(pass));
                 }
                 (Some(_), None, None) => {
                     check.ratio = Some(worst.ratio);
@@ -263,10 +267,13 @@ fn examine_type(
     Ok(())
 }
 
-fn why(group: Group, ratio: f64) -> String {
+/// What a failure says; at large means it is cancellation only where plain rows do not fail.
+fn why(group: Group, standard: &Standard, ratio: f64, plain_fails: bool) -> String {
     let error = if ratio.is_finite() { format!("error {ratio:.3e} times its bound") } else { "not a number".into() };
     match group {
-        Group::LargeMean => format!("{error}: the spread is lost beside the mean (E x^2 - (E x)^2, or too narrow a type)"),
+        Group::LargeMean if standard.formula.centre == Centre::First && !plain_fails => {
+            format!("{error}: the spread is lost beside the mean (E x^2 - (E x)^2, or too narrow a type)")
+        }
         Group::Tiny => format!("{error}: squares underflow"),
         Group::Huge => format!("{error}: squares overflow"),
         _ => error,
@@ -306,6 +313,7 @@ fn gradients(
     if absent.is_empty() {
         return Some(plain);
     }
-    let reason = format!("no gradient of {}: what lies before it does not train, and no error says so", absent.join(", "));
+    let reason =
+        format!("no gradient of {}: what lies before it does not train, and no error says so", absent.join(", "));
     Some(Check { verdict: Verdict::Refuted, reason: Some(reason), ..plain })
 }

@@ -1,8 +1,8 @@
 //! Which convention an implementation follows, from its outputs alone: every formula is held against them.
 
 use super::bounds::Roundoff;
-use super::formula::{Bias, Centre, Divisor, EpsPlace, Factor, Formula};
 use super::exact::Dd;
+use super::formula::{Bias, Centre, Divisor, EpsPlace, Factor, Formula};
 use super::judge::Standard;
 use super::probe::Probe;
 use crate::kernels::Cast;

@@ -1,6 +1,6 @@
 //! One answer against the exact values of a formula, element by element, within the derived bounds.
 
-use super::bounds::{Product, RowBound, Roundoff};
+use super::bounds::{Product, Roundoff, RowBound};
 use super::exact::Dd;
 use super::formula::{Bias, Centre, Factor, Formula, Row, pull_back};
 use super::probe::Probe;

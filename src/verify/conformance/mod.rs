@@ -19,7 +19,7 @@ mod report;
 mod shrink;
 mod subjects;
 
-pub use bounds::{Algorithm, Product, RowBound, Roundoff};
+pub use bounds::{Algorithm, Product, Roundoff, RowBound};
 pub use corpus::{WIDTHS, corpus};
 pub use exact::{Dd, sum};
 pub use examine::{Request, examine};

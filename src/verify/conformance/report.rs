@@ -67,14 +67,21 @@ impl Report {
     /// Refuted by any check that is demanded of all; undecided where the convention is none that is known here.
     pub fn verdict(&self) -> Verdict {
         let demanded = self.checks.iter().filter(|check| check.demand == Demand::Always);
-        demanded.map(|check| check.verdict).filter(|v| *v != Verdict::NotApplicable).max().unwrap_or(Verdict::NotApplicable)
+        demanded
+            .map(|check| check.verdict)
+            .filter(|v| *v != Verdict::NotApplicable)
+            .max()
+            .unwrap_or(Verdict::NotApplicable)
     }
 
     /// The formula found: the expected one where it explains the outputs, else the first that does.
     pub fn found(&self) -> Option<Formula> {
         let fits = &self.identified.as_ref()?.fits;
         let same = |f: &&Formula| self.expected.is_some_and(|e| differences(&e, f).is_empty());
-        fits.iter().find(same).or_else(|| fits.iter().min_by_key(|f| self.expected.map_or(0, |e| differences(&e, f).len()))).copied()
+        fits.iter()
+            .find(same)
+            .or_else(|| fits.iter().min_by_key(|f| self.expected.map_or(0, |e| differences(&e, f).len())))
+            .copied()
     }
 
     /// The failed checks that are demanded.

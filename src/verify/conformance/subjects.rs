@@ -142,8 +142,7 @@ impl Subject for OfTensors {
             let var = |t: &Tensor| Var::from_tensor(&t.detach());
             let (x, gain, bias) = (var(&call.x)?, var(&call.gain)?, var(&call.bias)?);
             let as_tensor = |v: &Var| v.as_tensor().clone();
-            let tracked =
-                Call { x: as_tensor(&x), gain: as_tensor(&gain), bias: as_tensor(&bias), ..call.clone() };
+            let tracked = Call { x: as_tensor(&x), gain: as_tensor(&gain), bias: as_tensor(&bias), ..call.clone() };
             let y = (self.function)(&tracked)?;
             let tape = (y * &call.dy)?.sum_all()?.backward()?;
             let of = |v: &Var| tape.get(v).cloned();
