@@ -1,8 +1,6 @@
 //! The CUDA kernels' own source, run on the CPU under a shim: within the bounds of the CPU kernels on the whole corpus of
 //! edge inputs, for tensors that are aligned and for those that are not; groups, softmax and activations; planted faults.
 
-#[path = "kernels/bounds.rs"]
-mod bounds;
 #[path = "kernels/cases.rs"]
 #[allow(dead_code)]
 mod cases;
@@ -11,8 +9,6 @@ mod host;
 #[path = "kernels/judge.rs"]
 #[allow(dead_code)]
 mod judge;
-#[path = "kernels/oracle.rs"]
-mod oracle;
 
 use cases::{Case, corpus};
 use half::{bf16, f16};

@@ -5,9 +5,6 @@
 //! is in the program that ships.
 
 #[allow(dead_code, reason = "the kernels' own target uses the rest")]
-#[path = "kernels/bounds.rs"]
-mod bounds;
-#[allow(dead_code, reason = "the kernels' own target uses the rest")]
 #[path = "kernels/cases.rs"]
 mod cases;
 #[allow(dead_code, reason = "the kernels' own target uses the rest")]
@@ -23,9 +20,6 @@ mod judge;
 mod layouts;
 #[path = "faults/networks.rs"]
 mod networks;
-#[allow(dead_code, reason = "the kernels' own target uses the rest")]
-#[path = "kernels/oracle.rs"]
-mod oracle;
 #[allow(dead_code, reason = "the kernels' own target uses the rest")]
 #[path = "kernels/planted.rs"]
 mod planted;

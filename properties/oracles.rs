@@ -1,9 +1,11 @@
 //! Execution against oracles that share no code with it: hand-written placements, candle's autograd of primitive
 //! operations, and central differences. All in f64, all within rounding bounds.
 
-use approx::{abs_diff_eq, assert_abs_diff_eq};
+mod support;
+
+use approx::assert_abs_diff_eq;
 use candle_core::{DType, Device, Tensor, Var};
-use normative::execute::{Weights, draw_cotangent, draw_input, forward, run};
+use normative::execute::{Run, Weights, draw_cotangent, draw_input, forward};
 use normative::fold::Graph;
 use normative::op::{Gradient, Op, Parameters, Registry, Role, Series, Site, Stage, autograd};
 use normative::profile::Layout;
@@ -12,13 +14,8 @@ use normative::reference::{Around, Block, Canonical, forward as by_hand};
 use normative::spec::{Activation, Overrides, Setting, Shape};
 use normative::zoo;
 use proptest::prelude::*;
-use proptest::test_runner::FileFailurePersistence;
 use std::sync::Arc;
-
-fn config(cases: u32) -> ProptestConfig {
-    let persistence = FileFailurePersistence::Direct("properties/regressions.txt");
-    ProptestConfig { cases, failure_persistence: Some(Box::new(persistence)), ..ProptestConfig::default() }
-}
+use support::{Network, agree, assert_slope, config, loss_reach, reach, values};
 
 fn shapes() -> impl Strategy<Value = Shape> {
     (1usize..=4, 1usize..=5, 1usize..=6, 1usize..=4, 1usize..=24, any::<bool>()).prop_map(
@@ -33,26 +30,21 @@ fn shapes() -> impl Strategy<Value = Shape> {
     )
 }
 
-fn values(tensor: &Tensor) -> Vec<f64> {
-    tensor.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+/// Two routes in f64 agree within what `n` roundings of each explain, as one of them run in f32 shows.
+fn assert_same(ours: &Tensor, theirs: &Tensor, single: &Tensor, n: f64, what: &str) {
+    let ours = values(ours);
+    let bound = 2.0 * reach(&ours, &values(single), n);
+    assert!(bound.is_finite() && agree(Some(&ours), Some(&values(theirs)), bound), "{what}: not within {bound}");
 }
 
-fn largest(values: &[f64]) -> f64 {
-    values.iter().fold(0.0, |m: f64, v| m.max(v.abs()))
+/// Roundings on the longest path through one op, forward and back: a few sums over the width, the hidden width, tokens
+/// and, for a gradient, rows.
+fn roundings(shape: Shape, batch: usize) -> f64 {
+    2.0 * (4 * shape.width + shape.ffn_width + 4 * shape.tokens + batch * shape.tokens + 32) as f64
 }
 
-/// Both sides commit at most `roundings` roundings on a path; a cancelled gradient is judged by what it cancels from.
-fn assert_same(ours: &Tensor, theirs: &Tensor, roundings: usize, scale: f64, what: &str) {
-    let (ours, theirs) = (values(ours), values(theirs));
-    assert_eq!(ours.len(), theirs.len(), "{what}");
-    let bound = roundings as f64 * f64::EPSILON * scale.max(largest(&theirs)).max(f64::MIN_POSITIVE);
-    for (a, b) in ours.iter().zip(&theirs) {
-        assert!(a.is_finite() && abs_diff_eq!(a, b, epsilon = bound), "{what}: {a} against {b} within {bound}");
-    }
-}
-
-fn roundings(shape: Shape) -> usize {
-    16 * shape.blocks * (4 * shape.width + shape.ffn_width + 4 * shape.tokens + 16)
+fn to_single(t: &Tensor) -> Tensor {
+    t.to_dtype(DType::F32).unwrap()
 }
 
 proptest! {
@@ -74,19 +66,21 @@ proptest! {
             let parameters = Weights::new(seed).of(&graph, &Device::Cpu, DType::F64).unwrap();
             let x = draw_input(seed, shape, &Device::Cpu, DType::F64).unwrap();
             let r = draw_cotangent(seed, shape, &Device::Cpu, DType::F64).unwrap();
-            let ours = run(&graph, &parameters, &x, &r).unwrap();
-            let (blocks, vars) = blocks(&graph, &parameters);
-            let input = Var::from_tensor(&x).unwrap();
+            let network = Network { graph, parameters, input: x, cotangent: r };
+            let (ours, single) = (network.run().unwrap(), network.run_in_f32().unwrap());
+            let Network { graph, parameters, input: x, cotangent: r } = &network;
+            let (blocks, vars) = blocks(graph, parameters);
+            let input = Var::from_tensor(x).unwrap();
             let around = Around { heads: shape.heads, causal: shape.causal, centred, eps: 1e-5 };
             let output = by_hand(canonical, &blocks, around, input.as_tensor()).unwrap();
-            let n = roundings(shape);
-            assert_same(&ours.output, &output, n, 1.0, canonical.name());
-            let tape = (output * &r).unwrap().sum_all().unwrap().backward().unwrap();
-            let scale = largest(&values(tape.get(&input).unwrap())) * 1e3;
-            assert_same(ours.input_cotangent.as_ref().unwrap(), tape.get(&input).unwrap(), n, scale, canonical.name());
-            for (point, var) in weight_points(&graph).zip(&vars) {
-                let gradient = ours.gradients[point.0][point.1].tensor().unwrap();
-                assert_same(&gradient, tape.get(var).unwrap(), n, scale, &point.2);
+            let n = network.roundings();
+            assert_same(&ours.output, &output, &single.output, n, canonical.name());
+            let tape = (output * r).unwrap().sum_all().unwrap().backward().unwrap();
+            let (dx, single_dx) = (ours.input_cotangent.as_ref().unwrap(), single.input_cotangent.as_ref().unwrap());
+            assert_same(dx, tape.get(&input).unwrap(), single_dx, n, canonical.name());
+            for (point, var) in weight_points(graph).zip(&vars) {
+                let gradient = |run: &Run| run.gradients[point.0][point.1].tensor().unwrap();
+                assert_same(&gradient(&ours), tape.get(var).unwrap(), &gradient(&single), n, &point.2);
             }
         }
     }
@@ -100,19 +94,29 @@ proptest! {
             let (_, saved) = op.forward_saving(&site, &parameters, &x).unwrap();
             let ours = op.vjp(&site, &parameters, &x, &saved, &dy).unwrap();
             let tape = autograd(op.as_ref(), &site, &parameters, &x, &dy).unwrap();
-            let n = roundings(shape) * batch;
-            let scale = largest(&values(&tape.input)).max(1.0) * 1e2;
-            assert_same(&ours.input, &tape.input, n, scale, &name);
+            let single = {
+                let named = parameters.iter().map(|(name, t)| (name.to_owned(), to_single(t)));
+                let (parameters, x) = (Parameters::new(named.collect()), to_single(&x));
+                let (_, saved) = op.forward_saving(&site, &parameters, &x).unwrap();
+                op.vjp(&site, &parameters, &x, &saved, &to_single(&dy)).unwrap()
+            };
+            let n = roundings(shape, batch);
+            assert_same(&ours.input, &tape.input, &single.input, n, &name);
             prop_assert_eq!(ours.parameters.len(), op.parameters(&site).len(), "{}", name);
-            for ((ours, theirs), parameter) in ours.parameters.iter().zip(&tape.parameters).zip(op.parameters(&site)) {
+            for (i, (ours, parameter)) in ours.parameters.iter().zip(op.parameters(&site)).enumerate() {
                 let gradient = ours.tensor().unwrap();
                 prop_assert_eq!(gradient.elem_count(), parameter.shape.iter().product::<usize>());
-                assert_same(&gradient, &theirs.tensor().unwrap(), n, scale, &format!("{name} {}", parameter.name));
-                let norm = ours.squared_norm().unwrap();
-                let entries = values(&gradient);
-                let square: f64 = entries.iter().map(|v| v * v).sum();
-                let bound = n as f64 * f64::EPSILON * scale.max(largest(&entries)).powi(2);
-                assert_abs_diff_eq!(norm, square, epsilon = bound);
+                let what = format!("{name} {}", parameter.name);
+                let [theirs, single] = [&tape, &single].map(|vjp| vjp.parameters[i].tensor().unwrap());
+                assert_same(&gradient, &theirs, &single, n, &what);
+                // Both ways to the norm round products of the same numbers.
+                let square = |t: &Tensor| values(t).iter().map(|v| v * v).sum::<f64>();
+                let terms = match ours {
+                    Gradient::Tensor(t) => square(t),
+                    Gradient::Outer { x, d } => square(x) * square(d),
+                };
+                let norm = ours.squared_norms(1).unwrap().to_vec1::<f64>().unwrap()[0];
+                assert_abs_diff_eq!(norm, square(&gradient), epsilon = n * f64::EPSILON * terms);
             }
         }
     }
@@ -211,21 +215,25 @@ fn gradients_of_every_built_in_equal_central_differences() {
             let parameters = perturbed(Weights::new(1).of(&graph, &Device::Cpu, DType::F64).unwrap());
             let x = draw_input(1, shape, &Device::Cpu, DType::F64).unwrap();
             let r = draw_cotangent(1, shape, &Device::Cpu, DType::F64).unwrap();
-            let run = run(&graph, &parameters, &x, &r).unwrap();
+            let network = Network { graph, parameters, input: x, cotangent: r };
+            let (run, single) = (network.run().unwrap(), network.run_in_f32().unwrap());
+            let n = network.roundings();
+            let error = loss_reach(&values(&run.output), &values(&single.output), &values(&network.cotangent), n);
+            let Network { graph, parameters, input: x, cotangent: r } = &network;
             let loss = |p: &[Parameters], x: &Tensor| -> f64 {
-                let y = forward(&graph, p, x).unwrap();
-                values(&(y * &r).unwrap()).iter().sum()
+                let y = forward(graph, p, x).unwrap();
+                values(&(y * r).unwrap()).iter().sum()
             };
             let mut stream = Stream::new(2, &[]);
             let mut direction = |like: &Tensor| {
                 Tensor::from_vec(stream.normals(like.elem_count()), like.shape(), &Device::Cpu).unwrap()
             };
             let dot = |a: &Tensor, b: &Tensor| -> f64 { values(&(a * b).unwrap()).iter().sum() };
-            let u = direction(&x);
-            let along = |h: f64| loss(&parameters, &(&x + (&u * h).unwrap()).unwrap());
+            let u = direction(x);
+            let along = |h: f64| loss(parameters, &(x + (&u * h).unwrap()).unwrap());
             let slope = run.input_cotangent.as_ref().map_or(0.0, |g| dot(g, &u));
-            assert_slope(slope, along, &format!("{} input", placement.name));
-            for point in &Layout::new(&graph).parameters {
+            assert_slope(slope, along, error, &format!("{} input", placement.name));
+            for point in &Layout::new(graph).parameters {
                 let value = parameters[point.call].iter().nth(point.order).unwrap().1;
                 let u = direction(value);
                 let moved = |h: f64| {
@@ -235,11 +243,11 @@ fn gradients_of_every_built_in_equal_central_differences() {
                         (name.to_owned(), t)
                     });
                     all[point.call] = Parameters::new(named.collect());
-                    loss(&all, &x)
+                    loss(&all, x)
                 };
                 let gradient = run.gradients[point.call].get(point.order).map(Gradient::tensor);
                 let slope = gradient.map_or(0.0, |g| dot(&g.unwrap(), &u));
-                assert_slope(slope, moved, &format!("{} {}", placement.name, point.path));
+                assert_slope(slope, moved, error, &format!("{} {}", placement.name, point.path));
             }
         }
     }
@@ -253,16 +261,4 @@ fn perturbed(all: Vec<Parameters>) -> Vec<Parameters> {
         (t + (noise * 0.1).unwrap()).unwrap()
     };
     all.into_iter().map(|p| Parameters::new(p.iter().map(|(n, t)| (n.to_owned(), moved(t))).collect())).collect()
-}
-
-/// The slope at 0 by central differences at h and 2h. Their difference is three times the truncation error of the first
-/// to leading order; rounding adds u |f| / h for each evaluation's own roundings.
-fn assert_slope(slope: f64, f: impl Fn(f64) -> f64, what: &str) {
-    let h = f64::EPSILON.cbrt();
-    let central = |h: f64| (f(h) - f(-h)) / (2.0 * h);
-    let (near, far) = (central(h), central(2.0 * h));
-    let richardson = (4.0 * near - far) / 3.0;
-    let rounding = 1e3 * f64::EPSILON * f(0.0).abs().max(1.0) / h;
-    let bound = (near - far).abs() + rounding;
-    assert!((slope - richardson).abs() <= bound, "{what}: {slope} against {richardson} within {bound}");
 }

@@ -1,7 +1,9 @@
 """PyTorch's norms on the shapes of benches/kernels.rs, one thread: GB/s of minimal bytes in process CPU time.
 
 Forward 2 M N s bytes, backward 3 M N s, as in the benches. `python norms.py` prints one JSON line a measurement;
-run it in turns with the benches on a quiet machine and divide. Needs `pip install torch`; CI does not run it.
+run it in turns with the benches on a quiet machine and divide. Needs `pip install torch`; CI does not run it. glibc gives large
+buffers back on every call, which costs up to 7x above 32 MB; ours keeps them, so compare with
+MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=17179869184.
 """
 import json
 import time

@@ -9,8 +9,8 @@ use half::{bf16, f16};
 use normative::kernels::Curve;
 use normative::kernels::cuda::plan::{self, Plan, Rows};
 use normative::kernels::slices::Storage;
+use normative::verify::conformance::Roundoff;
 
-use super::bounds::Roundoff;
 use super::cases::{Case, Kind};
 use super::judge::{Back, Subject};
 

@@ -3,8 +3,7 @@
 use half::{bf16, f16};
 use normative::kernels::slices::{Real, Storage, additions};
 use normative::random::Stream;
-
-use super::bounds::Roundoff;
+use normative::verify::conformance::{Algorithm, Roundoff};
 
 /// A storage type with what the bounds need.
 pub trait Kind: Storage + PartialEq + std::fmt::Debug + candle_core::WithDType {
@@ -19,7 +18,7 @@ pub trait Kind: Storage + PartialEq + std::fmt::Debug + candle_core::WithDType {
         let half = Self::STORE_ROUNDOFF > 0.0;
         let tiny = if half { f32::from_bits(1).into() } else { Self::TINY };
         let (u, store, h) = (Self::U, Self::STORE_ROUNDOFF, additions(width));
-        Roundoff { u, store, h, tiny, tiny_stored: Self::TINY, largest: Self::LARGEST }
+        Roundoff { algorithm: Algorithm::Corrected, u, store, h, tiny, tiny_stored: Self::TINY, largest: Self::LARGEST }
     }
 
     fn of(x: f64) -> Self {

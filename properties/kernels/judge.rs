@@ -2,10 +2,9 @@
 
 use normative::kernels::slices::{Affine, CHUNK, Cotangents, Norm, Path};
 use normative::kernels::{Cast, Convention};
+use normative::verify::conformance::{Dd, Formula, Product, Roundoff, Row, pull_back};
 
-use super::bounds::Roundoff;
 use super::cases::{Case, Kind};
-use super::oracle::{Dd, Row, pull_back, row};
 
 /// What an implementation gives back; `None` where a gradient is absent.
 #[derive(Clone, Debug, PartialEq)]
@@ -73,7 +72,7 @@ fn worst(so_far: f64, computed: f64, exact: Dd, bound: f64, largest: f64, what: 
 
 fn oracle_row<S: Kind>(case: &Case<S>, r: usize) -> Row {
     let x: Vec<f64> = case.x[r * case.width..(r + 1) * case.width].iter().map(|x| x.value()).collect();
-    row(&x, case.centred, case.eps)
+    if case.centred { Formula::layer_norm(case.eps).row(&x) } else { Formula::rms_norm(case.eps).row(&x) }
 }
 
 fn factor<S: Kind>(case: &Case<S>, i: usize) -> Dd {
@@ -120,7 +119,8 @@ pub fn backward<S: Kind>(subject: &dyn Subject<S>, case: &Case<S>) -> Judgement 
         let dy: Vec<Dd> = case.dy[r * case.width..][..case.width].iter().map(|v| Dd::new(v.value())).collect();
         let g: Vec<Dd> = dy.iter().enumerate().map(|(i, dy)| *dy * factor(case, i)).collect();
         let exact = pull_back(&row, &g, case.centred);
-        let bound = roundoff.cotangent(&row, &bounds, &g, case.centred, case.one_plus, &exact);
+        let product = Product { roundings: 1 + usize::from(case.one_plus), stores: 0 };
+        let bound = roundoff.cotangent(&row, &bounds, &g, case.centred, product, &exact);
         for i in 0..case.width {
             let at = r * case.width + i;
             let more = case.dsum.as_ref().map_or(Dd::default(), |d| Dd::new(d[at].value()));

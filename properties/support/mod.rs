@@ -131,3 +131,25 @@ pub fn agree(ours: Option<&[f64]>, theirs: Option<&[f64]>, bound: f64) -> bool {
         (None, None) => true,
     }
 }
+
+/// How far rounding reaches in `sum r y` of f64, from y in f64 and in f32 (inputs rounded to it, too), as [`reach`]; and
+/// the additions of the sum itself.
+pub fn loss_reach(y: &[f64], single: &[f64], r: &[f64], n: f64) -> f64 {
+    let u = f64::EPSILON / 2.0;
+    let ratio = f64::EPSILON / f64::from(f32::EPSILON);
+    let each = y.iter().zip(single).zip(r);
+    each.map(|((y, single), r)| r.abs() * (n * u * y.abs() + n * ratio * (single - y).abs())).sum::<f64>()
+        + y.len() as f64 * u * y.iter().zip(r).map(|(y, r)| (y * r).abs()).sum::<f64>()
+}
+
+/// A slope at 0 against central differences of a function at h and 2h, `error` being how far rounding reaches in it.
+///
+/// Richardson's (4 near - far)/3 errs by O(h^4), below the O(h^2) that near and far differ by; each of its four
+/// evaluations by `error`: (4 error/h + error/2h)/3.
+pub fn assert_slope(slope: f64, f: impl Fn(f64) -> f64, error: f64, what: &str) {
+    let h = f64::EPSILON.cbrt();
+    let central = |h: f64| (f(h) - f(-h)) / (2.0 * h);
+    let (near, far) = (central(h), central(2.0 * h));
+    let bound = (near - far).abs() + 1.5 * error / h;
+    assert!((slope - (4.0 * near - far) / 3.0).abs() <= bound, "{what}: {slope} against {near} within {bound}");
+}

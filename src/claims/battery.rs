@@ -1,7 +1,7 @@
 //! All claims, and the plan of a run.
 
 use crate::claims::{
-    About, Claim, Item, Lab, author, brief, equivalence, gradients, growth, init, moments, normalizer, prediction, rank,
+    About, Claim, Item, Lab, author, brief, equivalence, gradients, growth, init, kernels, moments, normalizer, prediction, rank,
     sampling, update,
 };
 use crate::error::{Error, Result, nearest};
@@ -14,6 +14,7 @@ pub fn families() -> Vec<(&'static str, &'static str, Vec<Claim>)> {
         ("sampling", "what the exact law without weights says is what networks do", sampling::claims()),
         ("normalizer", "what normalizers, softmax and mixing do to every input", normalizer::claims()),
         ("equivalence", "placements that are one, for any weights", equivalence::claims()),
+        ("kernels", "fused norms: ours within their bounds, candle's refuted for what they are", kernels::claims()),
         ("brief", "what four public texts on pre-norm and post-norm say, statement by statement", brief::claims()),
         ("init", "what initialization is said to be", init::claims()),
         ("moments", "how large streams are, and how far they turn", moments::claims()),

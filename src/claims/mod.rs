@@ -16,6 +16,7 @@ mod growth;
 pub mod meanfield;
 pub mod moments;
 pub mod normalizer;
+mod kernels;
 mod prediction;
 pub mod rank;
 mod subjects;

@@ -3,6 +3,7 @@
 mod baseline;
 mod compare;
 mod explain;
+mod kernel;
 mod list;
 mod measure;
 mod new;
@@ -53,6 +54,8 @@ enum Command {
     Verify(verify::Args),
     /// Replay recorded weights, outputs and gradients of any framework.
     Parity(parity::Args),
+    /// Judge an implementation of a normalizer: an op, candle's own, or recorded tensors of any framework.
+    Kernel(kernel::Args),
     /// Every op and placement on a device against the host.
     Selftest(selftest::Args),
     /// Render a report again from its records, or check them.
@@ -143,6 +146,7 @@ fn dispatch(command: Command, registry: &Registry) -> Result<Outcome> {
         Command::Measure(args) => measure::run(&args, registry),
         Command::Verify(args) => verify::run(&args, registry),
         Command::Parity(args) => parity::run(&args, registry),
+        Command::Kernel(args) => kernel::run(&args, registry),
         Command::Selftest(args) => selftest::run(&args, registry),
         Command::Report(args) => report::run(&args),
         Command::Baseline(args) => baseline::run(&args, registry),

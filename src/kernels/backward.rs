@@ -53,12 +53,17 @@ impl<S: Storage> Task for Backward<'_, S> {
 
     #[inline(always)]
     fn run<M: Machine>(self) {
-        match self.centred {
-            true => self.rows::<M, true>(),
-            false => self.rows::<M, false>(),
+        match (self.centred, self.gain.len(), self.dsum) {
+            (true, NARROW, None) => self.narrow::<M, true>(),
+            (false, NARROW, None) => self.narrow::<M, false>(),
+            (true, ..) => self.rows::<M, true>(),
+            (false, ..) => self.rows::<M, false>(),
         }
     }
 }
+
+/// A width at which a row, its gain and its strip fit the registers.
+const NARROW: usize = 2 * LANES;
 
 impl<S: Storage> Backward<'_, S> {
     #[inline(always)]
@@ -77,6 +82,48 @@ impl<S: Storage> Backward<'_, S> {
                 Some(dsum) => back.write::<M, true>(dx, self.strip, &dsum[row]),
                 None => back.write::<M, false>(dx, self.strip, dy),
             }
+        }
+        if self.past {
+            fence();
+        }
+    }
+}
+
+impl<S: Storage> Backward<'_, S> {
+    /// As `rows` at [`NARROW`], operation for operation; what `rows` reads and writes again stays in registers here.
+    #[inline(always)]
+    fn narrow<M: Machine, const CENTRED: bool>(self) {
+        let n = S::Real::of(NARROW as f64);
+        let zero = <S::Real as Real>::Lanes::<M>::splat(S::Real::ZERO);
+        let gain = [Lanes::load(at(self.gain, 0)), Lanes::load(at(self.gain, LANES))];
+        let mut dgain = [Lanes::load(at(&self.strip.gain, 0)), Lanes::load(at(&self.strip.gain, LANES))];
+        let mut dbias = [Lanes::load(at(&self.strip.bias, 0)), Lanes::load(at(&self.strip.bias, LANES))];
+        let rows = self.x.chunks_exact(NARROW).zip(self.dy.chunks_exact(NARROW));
+        for (r, (dx, (x, dy))) in self.dx.chunks_exact_mut(NARROW).zip(rows).enumerate() {
+            let s = match self.statistics {
+                Some(kept) => kept[r],
+                None => Statistics::of::<M, S, CENTRED>(x, self.eps),
+            };
+            let dy = [S::load::<M>(at(dy, 0)), S::load::<M>(at(dy, LANES))];
+            let x = [S::load::<M>(at(x, 0)), S::load::<M>(at(x, LANES))];
+            let z = [normalized::<_, _, CENTRED>(x[0], &s), normalized::<_, _, CENTRED>(x[1], &s)];
+            let g = [dy[0].mul(gain[0]), dy[1].mul(gain[1])];
+            // The order of `sum`, its zeros among it: they make a negative zero positive.
+            let mean = if CENTRED { zero.add(zero.add(g[0]).add(g[1])).sum() / n } else { S::Real::ZERO };
+            let along = zero.add(g[1].fma(z[1], g[0].fma(z[0], zero))).sum() / n;
+            for k in 0..2 {
+                let g = if CENTRED { g[k].sub(Lanes::splat(mean)) } else { g[k] };
+                let out = z[k].minus(Lanes::splat(along), g).mul(Lanes::splat(s.inverse)).mul(Lanes::splat(s.scale));
+                S::stream::<M>(out, at_mut(dx, k * LANES), self.past);
+                dgain[k] = dy[k].fma(z[k], dgain[k]);
+                if CENTRED {
+                    dbias[k] = dy[k].add(dbias[k]);
+                }
+            }
+        }
+        for k in 0..2 {
+            dgain[k].store(at_mut(&mut self.strip.gain, k * LANES));
+            dbias[k].store(at_mut(&mut self.strip.bias, k * LANES));
         }
         if self.past {
             fence();

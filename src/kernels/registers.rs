@@ -156,7 +156,7 @@ mod x86 {
     macro_rules! registers {
         ($name:ident: $t:ty, $register:ty, $n:literal x $w:literal, $set:ident, $load:ident, $store:ident,
          $stream:ident,
-         $add:ident, $sub:ident, $mul:ident, $fma:ident, $fms:ident, $fnma:ident) => {
+         $add:ident, $sub:ident, $mul:ident, $fma:ident, $fms:ident, $fnma:ident, $tree:ident of $last:literal) => {
             #[derive(Clone, Copy)]
             pub struct $name([$register; $n]);
 
@@ -233,38 +233,73 @@ mod x86 {
                     }
                     self
                 }
-                /// Whole registers are added down to eight numbers.
+                /// Whole registers are added down to one, whose numbers `$tree` adds.
                 #[inline(always)]
                 fn sum(self) -> $t {
                     let mut registers = self.0;
                     let mut left = $n;
-                    while left * $w > 8 && left > 1 {
+                    while left > $last {
                         left /= 2;
                         for i in 0..left {
                             registers[i] = unsafe { $add(registers[i], registers[i + left]) };
                         }
                     }
-                    let mut last = [0.0; LANES];
-                    $name(registers).store(&mut last);
-                    if $w > 8 {
-                        for l in 0..8 {
-                            last[l] += last[l + 8];
-                        }
-                    }
-                    tree_of_eight(*last.first_chunk().expect("32 lanes hold 8"))
+                    unsafe { $tree(registers.as_slice()) }
                 }
             }
         };
     }
 
     registers!(Avx2F32: f32, __m256, 4 x 8, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_stream_ps,
-        _mm256_add_ps, _mm256_sub_ps, _mm256_mul_ps, _mm256_fmadd_ps, _mm256_fmsub_ps, _mm256_fnmadd_ps);
+        _mm256_add_ps, _mm256_sub_ps, _mm256_mul_ps, _mm256_fmadd_ps, _mm256_fmsub_ps, _mm256_fnmadd_ps, eight_f32 of 1);
     registers!(Avx2F64: f64, __m256d, 8 x 4, _mm256_set1_pd, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_stream_pd,
-        _mm256_add_pd, _mm256_sub_pd, _mm256_mul_pd, _mm256_fmadd_pd, _mm256_fmsub_pd, _mm256_fnmadd_pd);
+        _mm256_add_pd, _mm256_sub_pd, _mm256_mul_pd, _mm256_fmadd_pd, _mm256_fmsub_pd, _mm256_fnmadd_pd, eight_f64 of 2);
     registers!(Avx512F32: f32, __m512, 2 x 16, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_stream_ps,
-        _mm512_add_ps, _mm512_sub_ps, _mm512_mul_ps, _mm512_fmadd_ps, _mm512_fmsub_ps, _mm512_fnmadd_ps);
+        _mm512_add_ps, _mm512_sub_ps, _mm512_mul_ps, _mm512_fmadd_ps, _mm512_fmsub_ps, _mm512_fnmadd_ps, sixteen_f32 of 1);
     registers!(Avx512F64: f64, __m512d, 4 x 8, _mm512_set1_pd, _mm512_loadu_pd, _mm512_storeu_pd, _mm512_stream_pd,
-        _mm512_add_pd, _mm512_sub_pd, _mm512_mul_pd, _mm512_fmadd_pd, _mm512_fmsub_pd, _mm512_fnmadd_pd);
+        _mm512_add_pd, _mm512_sub_pd, _mm512_mul_pd, _mm512_fmadd_pd, _mm512_fmsub_pd, _mm512_fnmadd_pd, eight_of_512_f64 of 1);
+
+    // The tree's last levels, as in `tree_of_eight`: the upper half is added to the lower, again and again.
+    // SAFETY of every block: as in `registers`; no memory is touched but the slice, which has the length asked for.
+
+    #[inline(always)]
+    unsafe fn four_f32(c: __m128) -> f32 {
+        unsafe {
+            let two = _mm_add_ps(c, _mm_movehl_ps(c, c));
+            _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn eight_f32(one: &[__m256]) -> f32 {
+        unsafe { four_f32(_mm_add_ps(_mm256_castps256_ps128(one[0]), _mm256_extractf128_ps::<1>(one[0]))) }
+    }
+
+    #[inline(always)]
+    unsafe fn sixteen_f32(one: &[__m512]) -> f32 {
+        unsafe {
+            let upper = _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(one[0])));
+            eight_f32(&[_mm256_add_ps(_mm512_castps512_ps256(one[0]), upper)])
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn four_f64(c: __m256d) -> f64 {
+        unsafe {
+            let two = _mm_add_pd(_mm256_castpd256_pd128(c), _mm256_extractf128_pd::<1>(c));
+            _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn eight_f64(two: &[__m256d]) -> f64 {
+        unsafe { four_f64(_mm256_add_pd(two[0], two[1])) }
+    }
+
+    #[inline(always)]
+    unsafe fn eight_of_512_f64(one: &[__m512d]) -> f64 {
+        unsafe { eight_f64(&[_mm512_castpd512_pd256(one[0]), _mm512_extractf64x4_pd::<1>(one[0])]) }
+    }
 
     #[derive(Clone, Copy)]
     pub struct Avx2;
@@ -282,8 +317,58 @@ mod x86 {
         type F64 = Avx512F64;
     }
 
-    /// AVX-512 is not needed for its arrays to be converted; the compiler vectorizes these.
-    impl Halves for Avx512F32 {}
+    // SAFETY of every block: as in `registers`; bf16 and f16 are transparent over u16, and pointers are to 16 of them within
+    // an array of 32.
+    impl Halves for Avx512F32 {
+        #[inline(always)]
+        fn from_bf16(from: &[bf16; LANES]) -> Self {
+            let mut out = Self::splat(0.0);
+            for i in 0..2 {
+                let sixteen = &from[16 * i..16 * i + 16];
+                out.0[i] = unsafe {
+                    let bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256(sixteen.as_ptr().cast()));
+                    _mm512_castsi512_ps(_mm512_slli_epi32::<16>(bits))
+                };
+            }
+            out
+        }
+
+        #[inline(always)]
+        fn to_bf16(self, to: &mut [bf16; LANES]) {
+            for i in 0..2 {
+                let sixteen = &mut to[16 * i..16 * i + 16];
+                unsafe {
+                    // As `rounded`, 16 at once.
+                    let bits = _mm512_castps_si512(self.0[i]);
+                    let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+                    let up = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
+                    let half = _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(up));
+                    _mm256_storeu_si256(sixteen.as_mut_ptr().cast(), half);
+                }
+            }
+        }
+
+        #[inline(always)]
+        fn from_f16(from: &[f16; LANES]) -> Self {
+            let mut out = Self::splat(0.0);
+            for i in 0..2 {
+                let sixteen = &from[16 * i..16 * i + 16];
+                out.0[i] = unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(sixteen.as_ptr().cast())) };
+            }
+            out
+        }
+
+        #[inline(always)]
+        fn to_f16(self, to: &mut [f16; LANES]) {
+            for i in 0..2 {
+                let sixteen = &mut to[16 * i..16 * i + 16];
+                unsafe {
+                    let half = _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.0[i]);
+                    _mm256_storeu_si256(sixteen.as_mut_ptr().cast(), half);
+                }
+            }
+        }
+    }
 
     // SAFETY of every block: as in `registers`; bf16 and f16 are transparent over u16, and pointers are to 8 of them
     // within an array of 32, or to 16.

@@ -19,7 +19,7 @@ pub const CHUNK: usize = 64;
 /// Elements below which a second thread costs more than it gives.
 const GRAIN: usize = 1 << 15;
 /// Bytes of an output from which it is written past the caches: no cache holds it until it is read.
-const STREAMED: usize = 1 << 24;
+const STREAMED: usize = 1 << 25;
 
 fn past<S>(out: &[S]) -> bool {
     size_of_val(out) >= STREAMED

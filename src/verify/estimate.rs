@@ -222,7 +222,7 @@ fn log_normal(values: &[f64], alpha: f64) -> (f64, Interval) {
 
 fn catoni(values: &[f64], variance: f64, alpha: f64) -> (f64, Interval) {
     let (n, lambda) = (values.len() as f64, (2.0 / alpha).ln());
-    if n <= 2.0 * lambda || !(variance >= 0.0) {
+    if n <= 2.0 * lambda || variance.is_nan() || variance < 0.0 {
         let mean = moments(values).0;
         return (mean, Interval::new(f64::NEG_INFINITY, f64::INFINITY));
     }

@@ -3,6 +3,7 @@
 mod agreement;
 pub mod budget;
 mod equality;
+pub mod conformance;
 mod estimate;
 mod evidence;
 mod parity;
