@@ -47,6 +47,7 @@ pub struct Args {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "snake_case")]
+#[allow(clippy::enum_variant_names, reason = "the normalizers' own names")]
 enum Expected {
     LayerNorm,
     RmsNorm,

@@ -108,8 +108,11 @@ pub fn draw(lab: &Lab, subject: &Subject) -> Result<Curves> {
     })
 }
 
+/// A quantity, of what, and its place in each block.
+type Drawn = (Quantity, String, Vec<(usize, Place)>);
+
 /// What is drawn, and where: stream x before block 1 and after each block, then every weight matrix of a block.
-fn places(layout: &Layout) -> Vec<(Quantity, String, Vec<(usize, Place)>)> {
+fn places(layout: &Layout) -> Vec<Drawn> {
     let after = stream(layout);
     let stream = [Quantity::SecondMoment, Quantity::Overlap, Quantity::Gradient];
     let mut all: Vec<_> = stream.map(|quantity| (quantity, "x".to_owned(), after.clone())).into();

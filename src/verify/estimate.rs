@@ -327,7 +327,8 @@ mod tests {
 
     #[test]
     fn a_growth_law_is_of_its_own_class_and_of_no_other() {
-        let laws: [(Growth, fn(f64) -> f64); 5] = [
+        type Law = fn(f64) -> f64;
+        let laws: [(Growth, Law); 5] = [
             (Growth::Constant, |_| 2.0),
             (Growth::Logarithmic, |n| 3.0 + n.ln()),
             (Growth::SquareRoot, |n| 1.0 + n.sqrt()),

@@ -31,6 +31,9 @@ pub struct Request {
 /// An answer: numbers, or why there are none. Absent where the subject has none to give.
 type Answered = Option<std::result::Result<Vec<f64>, String>>;
 
+/// What was asked, and what was answered.
+type Asked<'a> = (&'a Probe, Option<&'a std::result::Result<Vec<f64>, String>>);
+
 /// Examines a subject.
 ///
 /// # Errors
@@ -161,7 +164,7 @@ fn conventions(report: &Report, dtype: DType) -> Option<Check> {
 }
 
 /// Where an implementation rounds to half precision: after the gain where its outputs keep the narrower bound.
-fn cast(formula: Formula, dtype: DType, of: &[(&Probe, Option<&std::result::Result<Vec<f64>, String>>)]) -> Cast {
+fn cast(formula: Formula, dtype: DType, of: &[Asked<'_>]) -> Cast {
     let keeps = |cast: Cast| {
         let standard = Standard { formula, cast };
         of.iter().filter(|(p, _)| matches!(p.group, Group::Plain | Group::Recorded)).all(|(probe, answer)| {
@@ -180,7 +183,7 @@ fn examine_type(
     subject: &dyn Subject,
     request: &Request,
     dtype: DType,
-    asked: &[(&Probe, Option<&std::result::Result<Vec<f64>, String>>)],
+    asked: &[Asked<'_>],
     standard: Option<Standard>,
     report: &mut Report,
 ) -> Result<()> {
