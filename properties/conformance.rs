@@ -22,7 +22,7 @@ use normative::error::Result;
 use normative::op::{Registry, Role};
 use normative::verify::Verdict;
 use normative::verify::conformance::{
-    CANDLE, Call, Centre, Formula, Gradients, KERNELS, OfOp, OfTensors, Probe, Report, Request, Subject, corpus,
+    CANDLE, Call, Centre, Check, Formula, Gradients, KERNELS, OfOp, OfTensors, Probe, Report, Request, Subject, corpus,
     examine,
 };
 
@@ -54,8 +54,11 @@ fn the_kernels_are_verified_in_every_type() {
         let found = report(subject, expected(subject.name), probes(&[DType::F64, DType::F32, DType::BF16, DType::F16]));
         assert_eq!(found.verdict(), Verdict::Verified, "{}: {:#?}", subject.name, found.refuted().collect::<Vec<_>>());
         assert_eq!(found.found(), Some(expected(subject.name)));
-        // What is beyond the demands is kept, too.
-        let limits: Vec<_> = found.checks.iter().filter(|check| check.verdict == Verdict::Refuted).collect();
+        // What is beyond the demands is kept, too; but candle's tape, which adds what the kernel gives to zeros, loses
+        // subnormal bf16 on the way (kernels.rs judges the kernel without it).
+        let tape = |check: &&Check| check.name == "huge rows, backward" && check.dtype == Some(DType::BF16);
+        let failed = found.checks.iter().filter(|check| check.verdict == Verdict::Refuted);
+        let limits: Vec<_> = failed.filter(|check| !tape(check)).collect();
         assert!(limits.is_empty(), "{limits:#?}");
     }
 }
@@ -229,10 +232,7 @@ fn a_mean_subtracted_after_scaling_is_named() {
     };
     let found = report(&subject, Formula::layer_norm(EPS), probes(&[DType::F64]));
     let reason = found.check("convention", Some(DType::F64)).unwrap().reason.clone();
-    assert_eq!(
-        reason.unwrap(),
-        "mean subtracted after scaling, not mean subtracted; root mean square, not biased deviation (d)"
-    );
+    assert_eq!(reason.unwrap(), "mean subtracted after scaling, not mean subtracted");
 }
 
 #[test]

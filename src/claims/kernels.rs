@@ -106,11 +106,11 @@ fn plan_candles(claim: &Claim, _: &Lab) -> Result<Vec<Item>> {
     Ok(vec![Item { key: id.into(), judge: Box::new(judge) }])
 }
 
-/// Every check of a report, limits among them: the kernels have none.
+/// Every check of a report that is demanded of all.
 fn whole(id: &str, report: &Report) -> Finding {
-    let evidence = report.checks.iter().filter_map(evidence).collect();
-    let failed = report.checks.iter().find(|check| check.verdict == Verdict::Refuted);
-    finding(id, report, evidence, failed.and_then(|check| check.reason.clone()))
+    let demanded = report.checks.iter().filter(|check| check.demand == Demand::Always);
+    let reason = report.refuted().find_map(|check| check.reason.clone());
+    finding(id, report, demanded.filter_map(evidence).collect(), reason)
 }
 
 /// The one check that a claim is about, by the last part of its id.
