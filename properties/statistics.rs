@@ -122,8 +122,11 @@ fn catoni_covers_every_law_of_known_variance() {
     }
 }
 
+/// One number of a law.
+type Draw = fn(&mut Stream) -> f64;
+
 /// Values squeezed into (0, 1) so that their mean is one half: each law is symmetric behind its squeeze.
-fn squeezed() -> [(&'static str, fn(&mut Stream) -> f64); 4] {
+fn squeezed() -> [(&'static str, Draw); 4] {
     fn logistic(x: f64) -> f64 {
         1.0 / (1.0 + (-x).exp())
     }
