@@ -30,8 +30,14 @@ const IMPORTS: [(&str, &str); 19] = [
 const WITH_TENSORS: [&str; 8] = ["error", "op", "kernels", "execute", "reference", "verify", "claims", "cli"];
 
 /// Where code may be unsafe: kernels and SIMD behind a detected feature, and the setting of a variable before any thread.
-const UNSAFE: [&str; 6] =
-    ["src/kernels/", "src/random.rs", "src/op/columns.rs", "src/op/columns/lanes.rs", "src/cli/mod.rs", "src/execute/device.rs"];
+const UNSAFE: [&str; 6] = [
+    "src/kernels/",
+    "src/random.rs",
+    "src/op/columns.rs",
+    "src/op/columns/lanes.rs",
+    "src/cli/mod.rs",
+    "src/execute/device.rs",
+];
 
 const MOST_LINES: usize = 500;
 

@@ -2,9 +2,9 @@
 
 use candle_core::Tensor;
 use normative::error::{Error, Result};
-use normative::op::{Matrices, 
-    Attention, DrawPull, Drawn, Elementwise, Ffn, Gradient, Moments, Op, Parameter, Parameters, Radial, Registry,
-    Responded, Response, Role, Rows, Site, Vjp,
+use normative::op::{
+    Attention, DrawPull, Drawn, Elementwise, Ffn, Gradient, Matrices, Moments, Op, Parameter, Parameters, Radial,
+    Registry, Responded, Response, Role, Rows, Site, Vjp,
 };
 use normative::spec::{File, Overrides, Placement};
 use normative::zoo;

@@ -1,8 +1,8 @@
 //! All claims, and the plan of a run.
 
 use crate::claims::{
-    About, Claim, Item, Lab, author, brief, equivalence, gradients, growth, init, kernels, moments, normalizer, prediction, rank,
-    sampling, update,
+    About, Claim, Item, Lab, author, brief, equivalence, gradients, growth, init, kernels, moments, normalizer,
+    prediction, rank, sampling, update,
 };
 use crate::error::{Error, Result, nearest};
 use crate::verify::budget::{self, Pool};

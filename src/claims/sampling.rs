@@ -399,7 +399,17 @@ mod tests {
 
     fn findings(claim: &str, subjects: &[Subject], registry: &Registry) -> Vec<Finding> {
         let (device, dtype, tier) = (Device::Cpu, DType::F32, Tier::Quick);
-        let lab = Lab { registry, subjects, device, dtype, tier, seed: 7, seeds: 48, seeds_per_shape: 32, experiments: Default::default() };
+        let lab = Lab {
+            registry,
+            subjects,
+            device,
+            dtype,
+            tier,
+            seed: 7,
+            seeds: 48,
+            seeds_per_shape: 32,
+            experiments: Default::default(),
+        };
         let claim = claims().into_iter().find(|c| c.id == claim).unwrap();
         let items = (claim.plan)(&claim, &lab).unwrap();
         items.iter().flat_map(|item| (item.judge)(&lab).unwrap()).collect()

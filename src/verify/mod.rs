@@ -2,8 +2,8 @@
 
 mod agreement;
 pub mod budget;
-mod equality;
 pub mod conformance;
+mod equality;
 mod estimate;
 mod evidence;
 mod parity;
@@ -23,8 +23,8 @@ pub use estimate::{GROUP_LEVEL, GROUP_SEEDS};
 pub use evidence::{Evidence, Finding, Interval, Method};
 pub use parity::{Parity, TensorParity, parity};
 pub use pivots::{Observed, Pivot, Use, pivots};
-pub use selftest::{Part, Probe};
 pub use places::{entries, places, resolved_margin, squares};
+pub use selftest::{Part, Probe};
 pub use shapes::generated_shapes;
 pub use tails::{chi_square, chi_square_quantiles, clopper_pearson, student_quantile};
 pub use variant::{Trial, Variant, variant, verify_together};

@@ -34,8 +34,7 @@ pub enum Part {
 }
 
 impl Part {
-    pub const ALL: [Part; 6] =
-        [Part::Weights, Part::Op, Part::Placement, Part::Fixture, Part::Repeats, Part::Verdicts];
+    pub const ALL: [Part; 6] = [Part::Weights, Part::Op, Part::Placement, Part::Fixture, Part::Repeats, Part::Verdicts];
 
     pub fn word(self) -> &'static str {
         match self {
