@@ -9,7 +9,18 @@ use normative::report::{FILE, Records};
 
 /// A run of a few seconds: two placements, the closed form at two shapes each, and their curves.
 const RUN: [&str; 12] = [
-    "verify", "pre-ln", "post-ln", "--claim", "prediction.*", "--width", "32", "--blocks", "2", "--seeds", "8", "--shapes=2",
+    "verify",
+    "pre-ln",
+    "post-ln",
+    "--claim",
+    "prediction.*",
+    "--width",
+    "32",
+    "--blocks",
+    "2",
+    "--seeds",
+    "8",
+    "--shapes=2",
 ];
 
 /// The files of a report that people read.

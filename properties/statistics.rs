@@ -9,7 +9,7 @@ use normative::random::Stream;
 use normative::spec::{Setting, Shape};
 use normative::verify::{
     Evidence, Interval, Observed, Pivot, Verdict, chi_square, chi_square_quantiles, clopper_pearson, entries, pivots,
-    places, resolved_margin,
+    places, resolved_margin, squares,
 };
 use normative::zoo;
 use rayon::prelude::*;
@@ -274,7 +274,7 @@ fn a_variance_off_by_two_percent_in_one_layer_is_found_and_named_by_its_entries(
         let graph = &graph;
         move |seed: u64| {
             let parameters = Weights::new(seed).of(graph, &Device::Cpu, DType::F32).unwrap();
-            entries(graph, &scaled(graph, parameters, 3, Some("w_2"), (1.0 + fault).sqrt())).unwrap()
+            entries(graph, &scaled(graph, parameters, 3, Some("w_2"), (1.0 + fault).sqrt()), squares).unwrap()
         }
     };
     let judge = |fault: f64| {

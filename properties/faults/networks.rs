@@ -8,7 +8,7 @@ use normative::predict::predict;
 use normative::profile::{Layout, Profile};
 use normative::reference::{Around, Block, Canonical, forward as by_hand};
 use normative::spec::{Setting, Shape};
-use normative::verify::{Observed, Pivot, Verdict, agreement, entries, pivots, places};
+use normative::verify::{Observed, Pivot, Verdict, agreement, entries, pivots, places, squares};
 
 use crate::Judged;
 use crate::support::{Network, largest, placement, values};
@@ -96,7 +96,7 @@ pub fn by_pivots(specified: &Spec, seeds: u64, subject: impl Fn(u64) -> Network)
 /// The entries of the subject's matrices against the variances that the specification gives them.
 pub fn by_entries(specified: &Spec, seeds: u64, subject: impl Fn(u64) -> Network) -> Judged {
     let graph = specified.graph(SHAPE);
-    let all = (0..seeds).flat_map(|seed| entries(&graph, &subject(seed).parameters).unwrap());
+    let all = (0..seeds).flat_map(|seed| entries(&graph, &subject(seed).parameters, squares).unwrap());
     refuted(&all.collect::<Vec<_>>())
 }
 

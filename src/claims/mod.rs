@@ -7,8 +7,8 @@ mod battery;
 pub mod init;
 mod prediction;
 
-pub use prediction::AGREES as PREDICTION_AGREES;
 pub use battery::{Battery, families, share};
+pub use prediction::AGREES as PREDICTION_AGREES;
 
 use candle_core::{DType, Device};
 use serde::{Deserialize, Serialize};

@@ -115,8 +115,7 @@ impl ShapeArgs {
 
     /// The options that differ from the defaults, by name.
     pub fn given(&self) -> Vec<(&'static str, String)> {
-        let sizes =
-            [("width", self.width, WIDTH), ("blocks", self.blocks, BLOCKS), ("tokens", self.tokens, TOKENS)];
+        let sizes = [("width", self.width, WIDTH), ("blocks", self.blocks, BLOCKS), ("tokens", self.tokens, TOKENS)];
         let texts = [
             ("heads", self.heads.map(|n| n.to_string())),
             ("ffn-width", self.ffn_width.map(|n| n.to_string())),

@@ -64,7 +64,8 @@ fn errors(records: &Records) -> Option<String> {
         table.add_row([Cell::new(&subject.spec)].into_iter().chain(worst));
         rows += 1;
     }
-    let note = "largest error that is established (99.9% interval), over all sites, blocks and shapes; overlap: absolute";
+    let note =
+        "largest error that is established (99.9% interval), over all sites, blocks and shapes; overlap: absolute";
     (rows > 0).then(|| format!("{table}\n{note}\n\n"))
 }
 

@@ -131,9 +131,8 @@ fn remedy(candidate: &Candidate, registry: &Registry) -> Result<Option<(f64, Fit
 fn fitness(candidate: &Candidate, factor: f64, registry: &Registry) -> Result<Fitness> {
     let mut placement = candidate.placement.clone();
     for matrix in ["w_o", "w_2"] {
-        let by = |scalar: Scalar| {
-            Scalar::Binary(Arithmetic::Multiply, Box::new(Scalar::Number(factor)), Box::new(scalar))
-        };
+        let by =
+            |scalar: Scalar| Scalar::Binary(Arithmetic::Multiply, Box::new(Scalar::Number(factor)), Box::new(scalar));
         match placement.init.iter_mut().find(|(name, _)| name == matrix) {
             Some((_, scalar)) => *scalar = by(scalar.clone()),
             None => placement.init.push((matrix.into(), Scalar::Number(factor))),

@@ -124,7 +124,12 @@ impl Baseline {
             moved.push(Moved { figure: name, before, now: value.map(|(value, _)| value), reach });
         }
         // Sites and parameters that the variant no longer has.
-        let gone = known.into_iter().map(|name| Moved { figure: name.clone(), before: Some(self.figures[name][0]), now: None, reach: 0.0 });
+        let gone = known.into_iter().map(|name| Moved {
+            figure: name.clone(),
+            before: Some(self.figures[name][0]),
+            now: None,
+            reach: 0.0,
+        });
         moved.extend(gone);
         moved
     }

@@ -78,8 +78,7 @@ pub fn draw(lab: &Lab, subject: &Subject) -> Result<Curves> {
         Err(Error::Refused { reason, .. }) => (None, Some(reason)),
         Err(other) => return Err(other),
     };
-    let how =
-        Measurement { seeds: lab.seeds, first_seed: lab.seed, device: lab.device.clone(), dtype: lab.dtype };
+    let how = Measurement { seeds: lab.seeds, first_seed: lab.seed, device: lab.device.clone(), dtype: lab.dtype };
     let measured = measure(&graph, &how)?;
     let deeper = limits::predictions(lab, subject)?;
     let mut sentences = words(&predicted);

@@ -6,10 +6,10 @@ use std::path::Path;
 use minijinja::{Environment, UndefinedBehavior, context};
 
 use crate::error::{Error, Result};
-use crate::report::journal::Records;
-use crate::report::summary::Summary;
 use crate::report::curves::{BAND, LEVEL};
+use crate::report::journal::Records;
 use crate::report::sheet::{Claim, Sheet, placements};
+use crate::report::summary::Summary;
 
 const STYLE: &str = include_str!("templates/style.css");
 

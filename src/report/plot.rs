@@ -45,7 +45,8 @@ pub fn pictures(curves: &Curves) -> Result<Vec<Picture>> {
         ("gradient at x", of(Quantity::Gradient).collect()),
     ];
     // Queries and keys live on another scale than values.
-    let (scores, values): (Vec<&Curve>, Vec<&Curve>) = matrices.into_iter().partition(|c| ["w_q", "w_k"].contains(&c.of.as_str()));
+    let (scores, values): (Vec<&Curve>, Vec<&Curve>) =
+        matrices.into_iter().partition(|c| ["w_q", "w_k"].contains(&c.of.as_str()));
     panels.push(("gradients of the matrices", values));
     panels.push(("gradients of queries and keys", scores));
     panels.retain(|(_, curves): &(&str, Vec<&Curve>)| curves.iter().any(|curve| span(curve).is_some()));
@@ -76,7 +77,8 @@ fn picture(name: &str, curves: &[&Curve]) -> Result<Picture> {
         let predicted: Vec<f64> = curve.points.iter().filter_map(|point| point.predicted).collect();
         Some(format!("{of}from {} to {}", digits(*predicted.first()?), digits(*predicted.last()?)))
     };
-    let words = format!("{name} by block, predicted: {}", curves.iter().filter_map(ends).collect::<Vec<_>>().join(", "));
+    let words =
+        format!("{name} by block, predicted: {}", curves.iter().filter_map(ends).collect::<Vec<_>>().join(", "));
     // The page sets the size; the picture keeps its proportions.
     let size = format!("width=\"{}\" height=\"{}\" ", SIZE.0, SIZE.1);
     let name = if logarithmic { format!("{name} (logarithmic)") } else { name.to_owned() };
@@ -143,11 +145,14 @@ where
         let points = curve.points.iter().filter_map(|p| Some((p.block as f64, p.measured?)));
         let dots = if several { colour } else { MEASURED };
         for (x, [mean, low, high]) in points {
-            chart.draw_series([PathElement::new(vec![(x, low), (x, high)], dots.stroke_width(1))]).map_err(|e| words(&e))?;
+            chart
+                .draw_series([PathElement::new(vec![(x, low), (x, high)], dots.stroke_width(1))])
+                .map_err(|e| words(&e))?;
             chart.draw_series([Circle::new((x, mean), 2, dots.filled())]).map_err(|e| words(&e))?;
         }
         if let (true, Some(end)) = (several, end) {
-            let label = EmptyElement::at(end) + Text::new(curve.of.clone(), (8, -6), ("sans-serif", 12).into_font().color(&colour));
+            let label = EmptyElement::at(end)
+                + Text::new(curve.of.clone(), (8, -6), ("sans-serif", 12).into_font().color(&colour));
             chart.draw_series([label]).map_err(|e| words(&e))?;
         }
     }

@@ -140,9 +140,10 @@ impl<'a> Sheet<'a> {
             placement: placement.map(str::to_owned),
             cells: header.families.iter().map(|f| square(&f.name, &summary.cell(placement, &f.name))).collect(),
         };
-        let matrix = specs.chain([None]).map(row).filter(|row| {
-            row.placement.is_some() || row.cells.iter().any(|cell| !cell.text.is_empty())
-        });
+        let matrix = specs
+            .chain([None])
+            .map(row)
+            .filter(|row| row.placement.is_some() || row.cells.iter().any(|cell| !cell.text.is_empty()));
         let suite = |family: &'a crate::report::FamilyOfClaims| {
             let claims = summary.claims.iter().filter(|claim| claim.family() == family.name);
             let findings: Vec<&(&Finding, Standing)> = claims.flat_map(|claim| &claim.findings).collect();
@@ -158,7 +159,10 @@ impl<'a> Sheet<'a> {
             }
         };
         let surprising = |wanted: Standing| {
-            summary.findings().filter(move |(_, _, standing)| *standing == wanted).map(|(_, finding, s)| found(finding, s))
+            summary
+                .findings()
+                .filter(move |(_, _, standing)| *standing == wanted)
+                .map(|(_, finding, s)| found(finding, s))
         };
         let failed = |(item, outcome): (&'a String, &'a Outcome)| match outcome {
             Outcome::Failed(message) => Some((item.as_str(), message.as_str())),

@@ -105,7 +105,9 @@ impl<'a> Summary<'a> {
 
     /// Every finding, with its claim and how it stands.
     pub fn findings(&self) -> impl Iterator<Item = (&ClaimResult<'a>, &'a Finding, Standing)> {
-        self.claims.iter().flat_map(|claim| claim.findings.iter().map(move |(finding, standing)| (claim, *finding, *standing)))
+        self.claims
+            .iter()
+            .flat_map(|claim| claim.findings.iter().map(move |(finding, standing)| (claim, *finding, *standing)))
     }
 
     /// All findings by verdict.

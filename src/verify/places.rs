@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::DType;
+use candle_core::{DType, Tensor};
 
 use crate::error::{Error, Result};
 use crate::fold::Graph;
@@ -31,9 +31,15 @@ pub fn resolved_margin(degrees: f64, alpha: f64) -> f64 {
 /// Chi-square for Gaussian entries. Uniform and truncated ones have lighter tails, so that the same quantiles are cautious.
 /// Orthogonal matrices have exactly their degrees of freedom as the statistic.
 ///
+/// `squares` gives the sum of squares of a matrix; [`squares`] or a memory of it, where networks share matrices.
+///
 /// # Errors
 /// A tensor operation that fails.
-pub fn entries(specified: &Graph, parameters: &[Parameters]) -> Result<Vec<Pivot>> {
+pub fn entries(
+    specified: &Graph,
+    parameters: &[Parameters],
+    mut squares: impl FnMut(&Tensor) -> candle_core::Result<f64>,
+) -> Result<Vec<Pivot>> {
     let mut pivots = Vec::new();
     for point in Layout::new(specified).parameters {
         let (Initial::Weight { factor }, Some((_, w))) =
@@ -41,7 +47,6 @@ pub fn entries(specified: &Graph, parameters: &[Parameters]) -> Result<Vec<Pivot
         else {
             continue;
         };
-        let squares = || w.to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar::<f64>();
         let variance = factor * factor / point.parameter.shape[0] as f64;
         if variance > 0.0 {
             pivots.push(Pivot {
@@ -49,12 +54,17 @@ pub fn entries(specified: &Graph, parameters: &[Parameters]) -> Result<Vec<Pivot
                 call: specified.calls[point.call].site.path(),
                 matrix: point.parameter.name.clone(),
                 used: Use::Entries,
-                statistic: squares().map_err(Error::at(&point.path))? / variance,
+                statistic: squares(w).map_err(Error::at(&point.path))? / variance,
                 degrees: point.parameter.shape.iter().product::<usize>() as f64,
             });
         }
     }
     Ok(pivots)
+}
+
+/// The sum of squares of a tensor's entries, in f64.
+pub fn squares(tensor: &Tensor) -> candle_core::Result<f64> {
+    tensor.to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar()
 }
 
 /// The variance factor of every place, 1 where all is as specified: each matrix in each use of each block, each block over

@@ -128,7 +128,7 @@ fn judge(id: &'static str, lab: &Lab, pairs: Pairs) -> Result<Vec<Finding>> {
             true => Finding::not_applicable(id, "the network has no such pair of matrices"),
             false => Finding::of(id, correlations(&pairs[i], &seeds[i], claim.alpha_on(lab, subject, 1))),
         };
-        about(finding, subject, graph)
+        about(finding, lab, subject, graph)
     };
     Ok((0..graphs.len()).map(finding).collect())
 }

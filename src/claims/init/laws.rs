@@ -10,7 +10,7 @@ use crate::fold::Graph;
 use crate::op::{Initial, Registry};
 use crate::profile::Layout;
 use crate::spec::{File, InitLaw, Placement, Setting, Shape};
-use crate::verify::{Evidence, Finding, Interval, Verdict, entries, places};
+use crate::verify::{Evidence, Finding, Interval, Verdict, entries, places, squares};
 
 const UNIFORM: &str = "init.law.uniform";
 const TRUNCATED: &str = "init.law.truncated_normal";
@@ -72,7 +72,7 @@ fn judge(id: &'static str, law: InitLaw, lab: &Lab) -> Result<Vec<Finding>> {
     for seed in 0..SEEDS {
         let mut weights = Weights::new(lab.seed.wrapping_add(FIRST_SEED + 2_000_000 + seed));
         let parameters = weights.of(&graph, &Device::Cpu, DType::F64)?;
-        variances.extend(entries(&graph, &parameters)?);
+        variances.extend(entries(&graph, &parameters, squares)?);
         for point in &points {
             let (Initial::Weight { .. }, Some((_, w))) =
                 (point.parameter.initial, parameters[point.call].iter().nth(point.order))

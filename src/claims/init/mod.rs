@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::execute::Weights;
 use crate::fold::Graph;
 use crate::op::Parameters;
+use crate::spec::Shape;
 use crate::verify::Finding;
 
 pub fn claims() -> Vec<Claim> {
@@ -63,15 +64,21 @@ impl Shared {
     }
 }
 
-/// A finding with the network that it is about.
-fn about(finding: Finding, subject: &Subject, graph: &Graph) -> Finding {
-    let claim = &finding.claim;
+/// A finding with the network that it is about, and the command that judges it again.
+fn about(finding: Finding, lab: &Lab, subject: &Subject, graph: &Graph) -> Finding {
+    let Shape { width, blocks, tokens, heads, ffn_width, causal } = subject.shape;
+    let (claim, spec, normalizer) = (&finding.claim, &subject.spec, &graph.setting.normalizer);
+    let replay = format!(
+        "normative verify {spec} --claim {claim} --width {width} --blocks {blocks} --tokens {tokens} --heads {heads} \
+         --ffn-width {ffn_width} --causal={causal} --normalizer {normalizer} --seeds {} --seed {}",
+        lab.seeds, lab.seed,
+    );
     Finding {
-        placement: Some(subject.spec.clone()),
-        normalizer: Some(graph.setting.normalizer.clone()),
+        placement: Some(spec.clone()),
+        normalizer: Some(normalizer.clone()),
         setting: Some(graph.setting.name.clone()),
         shape: Some(graph.network.shape),
-        replay: format!("normative verify {} --claim {claim}", subject.spec),
+        replay,
         ..finding
     }
 }

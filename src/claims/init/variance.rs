@@ -1,13 +1,14 @@
 //! Variances, matrix by matrix: as entries, and as what networks made of them.
 
+use candle_core::Tensor;
 use rayon::prelude::*;
 
-use crate::claims::init::{FIRST_SEED, about, graphs, with_parameters};
+use crate::claims::init::{FIRST_SEED, Shared, about, graphs, with_parameters};
 use crate::claims::{About, Claim, Item, Lab, Subject, Tier};
 use crate::error::{Error, Result};
 use crate::fold::Graph;
 use crate::spec::{InitLaw, Shape};
-use crate::verify::{Finding, Observed, Pivot, Verdict, entries, pivots, places};
+use crate::verify::{Finding, Observed, Pivot, Verdict, entries, pivots, places, squares};
 
 const ENTRIES: &str = "init.variance.entries";
 const PIVOTS: &str = "init.variance.pivots";
@@ -54,13 +55,15 @@ fn claim(id: &str) -> Claim {
 fn judge_entries(id: &str, lab: &Lab) -> Result<Vec<Finding>> {
     let graphs = graphs(lab)?;
     let mut sums: Vec<Vec<Pivot>> = vec![Vec::new(); graphs.len()];
+    let mut shared = Shared::default();
     with_parameters(lab, &graphs, lab.seeds, |subject, parameters| {
-        add(&mut sums[subject], entries(&graphs[subject], parameters)?);
+        let squares = |w: &Tensor| shared.number(&[w], || squares(w));
+        add(&mut sums[subject], entries(&graphs[subject], parameters, squares)?);
         Ok(())
     })?;
     let finding = |((subject, graph), pivots): ((&Subject, &Graph), &Vec<Pivot>)| {
         let alpha = claim(id).alpha_on(lab, subject, 1);
-        about(Finding::of(id, places(pivots, alpha)), subject, graph)
+        about(Finding::of(id, places(pivots, alpha)), lab, subject, graph)
     };
     Ok(lab.subjects.iter().zip(&graphs).zip(&sums).map(finding).collect())
 }
@@ -92,7 +95,7 @@ fn judge_pivots(id: &str, lab: &Lab, index: usize) -> Result<Vec<Finding>> {
     let graph = Graph::new(&subject.placement.at(shape)?, &subject.setting, lab.registry)?;
     if graph.setting.init != InitLaw::Gaussian {
         let reason = "the conditional law of a matrix with this init is not Gaussian; init.variance.entries judges it";
-        return Ok(vec![about(Finding::not_applicable(id, reason), subject, &graph)]);
+        return Ok(vec![about(Finding::not_applicable(id, reason), lab, subject, &graph)]);
     }
     let one = |seed: u64| {
         let seed = lab.seed.wrapping_add(FIRST_SEED + 1_000_000 + seed);
@@ -102,7 +105,7 @@ fn judge_pivots(id: &str, lab: &Lab, index: usize) -> Result<Vec<Finding>> {
     let pivots = match found {
         Ok(pivots) => pivots.concat(),
         Err(Error::Refused { reason, .. }) => {
-            return Ok(vec![about(Finding::not_applicable(id, reason), subject, &graph)]);
+            return Ok(vec![about(Finding::not_applicable(id, reason), lab, subject, &graph)]);
         }
         Err(error) => return Err(error),
     };
@@ -111,5 +114,5 @@ fn judge_pivots(id: &str, lab: &Lab, index: usize) -> Result<Vec<Finding>> {
         true => Finding::not_applicable(id, "the network is too small for its pivots to resolve a variance"),
         false => Finding::of(id, evidence),
     };
-    Ok(vec![about(finding, subject, &graph)])
+    Ok(vec![about(finding, lab, subject, &graph)])
 }
