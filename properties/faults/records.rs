@@ -182,10 +182,7 @@ fn repeated_item() -> Fault {
                 seed: 0,
                 seeds: 2,
                 seeds_per_shape: 2,
-<<<<<<< HEAD
                 experiments: Default::default(),
-=======
->>>>>>> stats
             };
             for part in [1, 3] {
                 let (mut journal, mut records) = Journal::open(folder, header(0)).unwrap();

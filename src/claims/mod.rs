@@ -24,10 +24,7 @@ mod subjects;
 mod update;
 
 pub use battery::{Battery, families, share};
-<<<<<<< HEAD
 pub use experiment::Experiments;
-=======
->>>>>>> stats
 pub use prediction::AGREES as PREDICTION_AGREES;
 
 use candle_core::{DType, Device};

@@ -153,20 +153,8 @@ where
         let points = curve.points.iter().filter_map(|p| Some((p.block as f64, p.measured?)));
         let dots = if several { colour } else { MEASURED };
         for (x, [mean, low, high]) in points {
-<<<<<<< HEAD
             chart.draw_series([PathElement::new(vec![(x, low), (x, high)], dots.stroke_width(1))])?;
             chart.draw_series([Circle::new((x, mean), 2, dots.filled())])?;
-=======
-            chart
-                .draw_series([PathElement::new(vec![(x, low), (x, high)], dots.stroke_width(1))])
-                .map_err(|e| words(&e))?;
-            chart.draw_series([Circle::new((x, mean), 2, dots.filled())]).map_err(|e| words(&e))?;
-        }
-        if let (true, Some(end)) = (several, end) {
-            let label = EmptyElement::at(end)
-                + Text::new(curve.of.clone(), (8, -6), ("sans-serif", 12).into_font().color(&colour));
-            chart.draw_series([label]).map_err(|e| words(&e))?;
->>>>>>> stats
         }
         ends.extend(end.filter(|_| several).map(|end| (end, curve.of.clone(), colour)));
     }

@@ -18,19 +18,13 @@ mod variant;
 pub use agreement::{
     Agreement, Check, FIRST_LEVEL, Family, SECOND_LEVEL, Verdict, WIDEST_MARGIN, agreement, checks, rounding,
 };
-<<<<<<< HEAD
 pub use equality::{Contrast, Equality, contrasts, equality};
-=======
->>>>>>> stats
 pub use estimate::{GROUP_LEVEL, GROUP_SEEDS};
 pub use evidence::{Evidence, Finding, Interval, Method};
 pub use parity::{Parity, TensorParity, parity};
 pub use pivots::{Observed, Pivot, Use, pivots};
 pub use places::{entries, places, resolved_margin, squares};
-<<<<<<< HEAD
 pub use selftest::{Part, Probe};
-=======
->>>>>>> stats
 pub use shapes::generated_shapes;
 pub use tails::{chi_square, chi_square_quantiles, clopper_pearson, student_quantile};
 pub use variant::{Trial, Variant, variant, verify_together};
