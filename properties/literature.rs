@@ -188,7 +188,8 @@ fn what_an_author_promises_is_judged() {
 #[test]
 fn growth_laws_of_any_placement_are_those_of_the_closed_form_and_a_fault_breaks_them() {
     let honest = Registry::builtin();
-    let faults: [(&str, fn(Registry) -> Registry); 5] = [
+    type Fault = fn(Registry) -> Registry;
+    let faults: [(&str, Fault); 5] = [
         ("growth.second_moment.by_depth", plants::sublayers_louder_with_depth),
         ("growth.gradient.by_depth", plants::sublayers_louder_with_depth),
         ("growth.overlap.by_depth", plants::attention_louder_with_depth),
