@@ -283,6 +283,9 @@ pub fn louder_derf(r: Registry) -> Registry {
 pub fn layer_norm_without_centring(r: Registry) -> Registry {
     r.with(Radial { name: "layer_norm", ..Radial::rms_norm() })
 }
+pub fn layer_norm_without_scale(r: Registry) -> Registry {
+    r.with(Elementwise { name: "layer_norm", ..Elementwise::dyt() })
+}
 pub fn rms_norm_with_centring(r: Registry) -> Registry {
     r.with(Radial { name: "rms_norm", ..Radial::layer_norm() })
 }

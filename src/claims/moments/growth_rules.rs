@@ -159,7 +159,7 @@ fn unit_variance(lab: &Lab, share: f64) -> Result<Vec<Evidence>> {
         let width = width(lab);
         let shape = Shape { width, blocks, tokens: 1, heads: 1, ffn_width: 4 * width, causal: false };
         let network = Network { placement: built_in(lab, "deepscalelm")?, setting: Setting::standard(), shape };
-        let found = lab.sampled(&network, draws(lab) / 4)?.at(blocks, Quantity::SecondMoment)?;
+        let found = lab.sampled(&network, draws(lab) / 2)?.at(blocks, Quantity::SecondMoment)?;
         figures.push(near(format!("q_N, N = {blocks}, one token"), found, 1.0, TENTH));
     }
     Ok(judged(share, figures))
