@@ -153,7 +153,7 @@ fn plants() -> Vec<(usize, Planted)> {
             17,
             texts(&[(
                 "pre-ln",
-                "layer = \"x = x + attn(norm(norm(x)))\\nx = x + ffn(norm(norm(x)))\"\noutput = \"norm(x)\"",
+                "layer = \"x = x + attn(norm(norm(norm(x))))\\nx = x + ffn(norm(norm(norm(x))))\"\noutput = \"norm(x)\"",
             )]),
         ),
         (18, texts(&[("pre-ln", POST_LN), ("post-ln", PRE_LN)])),
