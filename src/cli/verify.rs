@@ -61,13 +61,13 @@ enum TierArg {
 
 pub fn run(args: &Args, registry: &Registry) -> Result<Outcome> {
     let (records, ran) = judged(args, registry)?;
-    if let Some(folder) = &args.report {
-        report::write(folder, &records)?;
-    }
+    // Pages are written also where the run did not end; what stopped it is said first.
+    let pages = args.report.as_ref().map_or(Ok(()), |folder| report::write(folder, &records));
+    ran?;
+    pages?;
     if let Some(file) = &args.junit {
         report::write_file(file, &report::junit(&records)?)?;
     }
-    ran?;
     match args.format {
         Format::Table => output::print(&verdicts::text(&records))?,
         Format::Json => output::print_json(&report::json(&records))?,
