@@ -29,7 +29,7 @@ const LINES: [RGBColor; 6] = [
 const LINE_HEIGHT: i32 = 13;
 
 /// The ratio of largest to smallest value from which a logarithmic axis helps.
-const LOGARITHMIC: f64 = 10.0;
+const LOGARITHMIC: f64 = 100.0;
 
 /// A picture with its name, and a sentence that says what it shows to those who do not see it.
 pub struct Picture {
@@ -89,7 +89,7 @@ pub fn picture(name: &str, curves: &[&Curve]) -> Result<Option<Picture>> {
     // The page sets the size; the picture keeps its proportions.
     let size = format!("width=\"{}\" height=\"{}\" ", SIZE.0, SIZE.1);
     let name = if logarithmic { format!("{name} (logarithmic)") } else { name.to_owned() };
-    Ok(Some(Picture { name, words, svg: svg.replacen(&size, "", 1).replace('\n', "") }))
+    Ok(Some(Picture { name, words, svg: svg.replacen(&size, "", 1).replace('\n', "").replace(" opacity=\"1\"", "") }))
 }
 
 /// Smallest and largest of all that a curve shows.

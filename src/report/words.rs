@@ -20,6 +20,9 @@ pub fn digits(value: f64) -> String {
 
 /// `[0.97, 1.04]`; an end that is infinite is left open.
 pub fn interval(interval: Interval) -> String {
+    if interval.from.is_nan() || interval.to.is_nan() {
+        return "not a number".into();
+    }
     match (interval.from == f64::NEG_INFINITY, interval.to == f64::INFINITY) {
         (true, true) => "any value".into(),
         (true, false) => format!("at most {}", digits(interval.to)),
