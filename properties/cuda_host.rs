@@ -204,13 +204,13 @@ const FAULTS: &[(&str, &str, &str)] = &[
         "if (first + k * step + V < width) f(k, first + k * step, held[k]);",
     ),
     // Chunks overlap.
-    ("norm.cu", "blockIdx.x % chunks * CHUNK", "blockIdx.x % chunks * (CHUNK - 1)"),
+    ("norm.cu", "blockIdx.x % chunks * rows", "blockIdx.x % chunks * (rows - 1)"),
     // A team's share is lost.
     ("norm.cu", "apart < 32; apart *= 2", "apart < 16; apart *= 2"),
     // A level of the tree skips its second half.
     ("norm.cu", "i += 2 * step) sums[i]", "i += 4 * step) sums[i]"),
     // No radial projection.
-    ("norm.cu", "narrow(fma(-z[v], mean[1], g)", "narrow((g)"),
+    ("norm.cu", "out[v] = fma(-z[v], mean[1], g)", "out[v] = g"),
     // Squares that underflow are not noticed.
     ("statistics.cuh", "variance >= tiny()", "variance >= 0"),
 ];

@@ -38,7 +38,7 @@ typedef long long L;
 
 void call(const std::string &name, void *f, const Call &c) {
     if (starts(name, "forward")) Caller<P, P, P, P, P, P, L, L, int, int>::run_real(f, c, std::make_index_sequence<10>());
-    else if (starts(name, "backward")) Caller<P, P, P, P, P, L, int, int>::run_real(f, c, std::make_index_sequence<8>());
+    else if (starts(name, "backward")) Caller<P, P, P, P, P, L, int, int, int>::run_real(f, c, std::make_index_sequence<9>());
     else if (name == "merge_strips") Caller<P, P, L, L, L>::run(f, c, std::make_index_sequence<5>());
     else if (name == "finish_strips") Caller<P, P, L, L, int, int>::run(f, c, std::make_index_sequence<6>());
     else if (starts(name, "softmax_backward")) Caller<P, P, P, L, int>::run(f, c, std::make_index_sequence<5>());

@@ -234,6 +234,7 @@ impl Host {
             blank::<S>(case.x.len()),
             blank::<S::Real>(groups * rows.chunks() * parts * case.width),
             Integer(group_rows),
+            Integer(rows.chunk_rows()),
             Integer(case.width),
             flags(case),
             Double(case.eps),

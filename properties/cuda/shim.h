@@ -166,12 +166,27 @@ inline double __longlong_as_double(long long bits) {
     return x;
 }
 
+inline float __uint_as_float(unsigned bits) {
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
 struct __nv_bfloat16 {
     uint16_t bits;
 };
 struct __half {
     uint16_t bits;
 };
+struct __nv_bfloat162 {
+    __nv_bfloat16 x, y;
+};
+struct __half2 {
+    __half x, y;
+};
+inline uint16_t __bfloat16_as_ushort(__nv_bfloat16 x) { return x.bits; }
+inline uint16_t __half_as_ushort(__half x) { return x.bits; }
+inline __half __ushort_as_half(uint16_t bits) { return {bits}; }
 inline float __bfloat162float(__nv_bfloat16 x) {
     const uint32_t bits = uint32_t(x.bits) << 16;
     float out;
@@ -200,3 +215,5 @@ inline __half __float2half_rn(float x) {
     const int units = int(std::nearbyint(std::ldexp(size, 10 - exponent)));
     return {uint16_t(sign | ((exponent + 14) * 1024 + units))};
 }
+inline __nv_bfloat162 __floats2bfloat162_rn(float x, float y) { return {__float2bfloat16_rn(x), __float2bfloat16_rn(y)}; }
+inline __half2 __floats2half2_rn(float x, float y) { return {__float2half_rn(x), __float2half_rn(y)}; }

@@ -30,10 +30,11 @@ template <int V>
 __device__ __forceinline__ void forward(const Stored *__restrict__ h, Stored *__restrict__ y, long long vectors, int curve) {
     const long long at = ((long long)blockIdx.x * blockDim.x + threadIdx.x) * V;
     if (at >= vectors * V) return;
-    Vector<V> x = load<V>(h + at);
+    const Vector<V> x = load<V>(h + at);
+    Real out[V];
 #pragma unroll
-    for (int v = 0; v < V; ++v) narrow(value(curve, widen(x.at[v])), x.at[v]);
-    store<V>(x, y + at);
+    for (int v = 0; v < V; ++v) out[v] = value(curve, x[v]);
+    store<V>(stored<V>(out), y + at);
 }
 
 template <int V>
@@ -41,11 +42,11 @@ __device__ __forceinline__ void backward(const Stored *__restrict__ h, const Sto
                                          Stored *__restrict__ dh, long long vectors, int curve) {
     const long long at = ((long long)blockIdx.x * blockDim.x + threadIdx.x) * V;
     if (at >= vectors * V) return;
-    Vector<V> x = load<V>(h + at);
-    const Vector<V> d = load<V>(dy + at);
+    const Vector<V> x = load<V>(h + at), d = load<V>(dy + at);
+    Real out[V];
 #pragma unroll
-    for (int v = 0; v < V; ++v) narrow(widen(d.at[v]) * slope(curve, widen(x.at[v])), x.at[v]);
-    store<V>(x, dh + at);
+    for (int v = 0; v < V; ++v) out[v] = d[v] * slope(curve, x[v]);
+    store<V>(stored<V>(out), dh + at);
 }
 
 #define CURVES(kind, v)                                                                                                \

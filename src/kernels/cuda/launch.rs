@@ -18,8 +18,8 @@ use crate::kernels::packed::{Element, rows};
 
 /// Where a missing tensor would be.
 static NULL: u64 = 0;
-/// Bytes of dynamic shared memory that a kernel has without asking.
-const UNASKED: usize = 48 << 10;
+/// Bytes of shared memory that a kernel has without asking, less what norm.cu declares itself.
+const UNASKED: usize = 40 << 10;
 
 /// A type whose kernels were compiled.
 pub trait OnDevice: Element<Real: DeviceRepr> + CudaDType + DeviceRepr + ValidAsZeroBits {
@@ -159,7 +159,7 @@ pub fn backward<S: OnDevice>(kind: &Kind, x: Stored, gain: Stored, dy: Stored) -
     let (parts, mut count) = (if kind.centred { 2 } else { 1 }, rows.chunks());
     let columns = parts * width;
     let mut strips = blank::<S::Real>(device, groups * count * columns)?;
-    let (group_rows, narrow_width) = (rows.rows as i64, narrow(width)?);
+    let (group_rows, chunk_rows, narrow_width) = (rows.rows as i64, narrow(rows.chunk_rows())?, narrow(width)?);
     let (flags, eps) = (flags(kind), kind.convention.eps);
     let (mut dx, mut parameters) = out.split_at_mut(total * width);
 
@@ -170,7 +170,8 @@ pub fn backward<S: OnDevice>(kind: &Kind, x: Stored, gain: Stored, dy: Stored) -
         Some((gain, _)) => launch.arg(gain),
         None => launch.arg(&NULL),
     };
-    launch.arg(&dy).arg(&mut dx).arg(&mut strips).arg(&group_rows).arg(&narrow_width).arg(&flags).arg(&eps);
+    launch.arg(&dy).arg(&mut dx).arg(&mut strips).arg(&group_rows).arg(&chunk_rows);
+    launch.arg(&narrow_width).arg(&flags).arg(&eps);
     // SAFETY: the arguments are those of BACKWARD_SIGNATURE; a block writes its rows of dx and its strip.
     unsafe { launch.launch(kernel.config) }.w()?;
 

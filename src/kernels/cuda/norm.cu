@@ -1,12 +1,11 @@
 // LayerNorm and RMSNorm, alone or of a sum with a residual, and back: the kernels of ../forward.rs and ../backward.rs.
 //
 // A row is held by a part of a warp, by a warp, or by a block, in registers; plan.rs chooses. The backward pass reads x and
-// dy once and writes dx and, for each chunk of 64 rows, a strip of partial dgain and dbias; merge and finish add the
+// dy once and writes dx and, for each chunk of rows, a strip of partial dgain and dbias; merge and finish add the
 // strips by a fixed binary tree. A batch of groups has its own gain, bias and strips for each `group_rows` rows.
 #include "statistics.cuh"
 
 enum Flags { CENTRED = 1, ONE_PLUS = 2, BEFORE_GAIN = 4 };
-constexpr int CHUNK = 64;
 // Strips that one thread of merge and finish adds.
 constexpr int FAN = 64;
 
@@ -15,37 +14,31 @@ constexpr int FAN = 64;
 extern __shared__ __align__(16) unsigned char dynamic_shared[];
 #endif
 
-template <int V> __device__ __forceinline__ void factors(const Stored *gain, int at, bool one_plus, Real (&out)[V]) {
-    if (gain == nullptr) {
-#pragma unroll
-        for (int v = 0; v < V; ++v) out[v] = 1;
-        return;
-    }
-    const Vector<V> w = load<V>(gain + at);
-#pragma unroll
-    for (int v = 0; v < V; ++v) out[v] = one_plus ? Real(1) + widen(w.at[v]) : widen(w.at[v]);
-}
-
 // The row's output, from its statistics.
-template <int V, class Row>
-__device__ __forceinline__ void write(const Row &row, const Statistics &s, const Stored *__restrict__ gain,
-                                      const Stored *__restrict__ bias, Stored *__restrict__ y, int flags) {
-    row.each([&](int, int at, const Vector<V> &x) {
-        Real factor[V];
-        factors<V>(gain, at, flags & ONE_PLUS, factor);
-        const Vector<V> shifts = bias ? load<V>(bias + at) : zeros<V>();
-        Vector<V> out;
+template <int V, class Team, class Row>
+__device__ __forceinline__ void write(const Team &team, const Row &row, const Statistics &s,
+                                      const Stored *__restrict__ gain, const Stored *__restrict__ bias,
+                                      Stored *__restrict__ y, int flags) {
+    const Factors<Distant<V>> factors(team, row.width, gain, flags & ONE_PLUS);
+    row.each([&](int k, int at, const Vector<V> &x) {
+        Real factor[V], out[V];
+        factors.at(k, at, factor);
+        // Without a bias, what leaves every sum as it is.
+        const Vector<V> shift = bias ? load<V>(bias + at) : filled<V>(-Real(0));
 #pragma unroll
-        for (int v = 0; v < V; ++v) {
-            const Real z = s.normalized(x.at[v]);
-            if (flags & BEFORE_GAIN) {
-                const Real gained = rounded(z) * rounded(factor[v]);
-                narrow(bias ? rounded(gained) + widen(shifts.at[v]) : gained, out.at[v]);
-            } else {
-                narrow(bias ? fma(z, factor[v], widen(shifts.at[v])) : z * factor[v], out.at[v]);
-            }
+        for (int v = 0; v < V; ++v) out[v] = s.normalized(x[v]);
+        if (flags & BEFORE_GAIN) {
+            const Vector<V> z = stored<V>(out), rounded = stored<V>(factor);
+#pragma unroll
+            for (int v = 0; v < V; ++v) out[v] = z[v] * rounded[v];
+            const Vector<V> product = stored<V>(out);
+#pragma unroll
+            for (int v = 0; v < V; ++v) out[v] = product[v] + shift[v];
+        } else {
+#pragma unroll
+            for (int v = 0; v < V; ++v) out[v] = fma(out[v], factor[v], shift[v]);
         }
-        store<V>(out, y + at);
+        store<V>(stored<V>(out), y + at);
     });
 }
 
@@ -65,7 +58,7 @@ __device__ __forceinline__ void finish_row(Team &team, Row &held, long long row,
     if (residual) held.add(residual + row * width, sum + row * width);
     const Statistics s = statistics(team, held, flags & CENTRED, eps);
     const long long group = of_group(row, rows, group_rows, width);
-    write<V>(held, s, gain ? gain + group : gain, bias ? bias + group : bias, y + row * width, flags);
+    write<V>(team, held, s, gain ? gain + group : gain, bias ? bias + group : bias, y + row * width, flags);
 }
 
 // ROWS rows for each LANES threads, all read before the first is used.
@@ -94,23 +87,25 @@ template <int V, class Row> __device__ __forceinline__ void forward_block(FORWAR
 
 #define BACKWARD_SIGNATURE                                                                                             \
     const Stored *__restrict__ x, const Stored *__restrict__ gain, const Stored *__restrict__ dy,                      \
-        Stored *__restrict__ dx, Real *__restrict__ strips, long long group_rows, int width, int flags, double eps
-#define BACKWARD_ARGUMENTS x, gain, dy, dx, strips, group_rows, width, flags, eps
+        Stored *__restrict__ dx, Real *__restrict__ strips, long long group_rows, int chunk_rows, int width,           \
+        int flags, double eps
+#define BACKWARD_ARGUMENTS x, gain, dy, dx, strips, group_rows, chunk_rows, width, flags, eps
 
 // mean(g), 0 where nothing is centred, and mean(g z), for g = factor dy.
-template <int V, class Team, class Row>
-__device__ __forceinline__ void means(Team &team, const Row &x, const Row &dy, const Statistics &s, const Stored *gain,
+template <int V, class Team, class Row, class Gain>
+__device__ __forceinline__ void means(Team &team, const Row &x, const Row &dy, const Statistics &s, const Gain &gain,
                                       int flags, Real (&sums)[2]) {
     const Real over = Real(1) / Real(x.width);
     sums[0] = sums[1] = 0;
-    x.both(dy, [&](int, int at, const Vector<V> &x, const Vector<V> &dy) {
+    x.each([&](int k, int at, const Vector<V> &x) {
         Real factor[V];
-        factors<V>(gain, at, flags & ONE_PLUS, factor);
+        gain.at(k, at, factor);
+        const Vector<V> d = dy.at(k, at);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-            const Real g = widen(dy.at[v]) * factor[v];
+            const Real g = d[v] * factor[v];
             sums[0] += g;
-            sums[1] = fma(g, s.normalized(x.at[v]), sums[1]);
+            sums[1] = fma(g, s.normalized(x[v]), sums[1]);
         }
     });
     team.sum(sums);
@@ -118,25 +113,29 @@ __device__ __forceinline__ void means(Team &team, const Row &x, const Row &dy, c
     sums[1] = sums[1] * over;
 }
 
-// dx of a row, whose shares of dgain and dbias go to share(k, place, v, dy z, dy).
-template <int V, class Team, class Row, class Share>
-__device__ __forceinline__ void pull_back(Team &team, const Row &x, const Row &dy, const Stored *__restrict__ gain,
+// dx of a row, whose shares of dgain and dbias go to share(k, place, dy, z).
+template <int V, class Team, class Row, class Gain, class Share>
+__device__ __forceinline__ void pull_back(Team &team, const Row &x, const Row &dy, const Gain &gain,
                                           Stored *__restrict__ dx, int flags, double eps, Share share) {
     const Statistics s = statistics(team, x, flags & CENTRED, eps);
     Real mean[2];
     means<V>(team, x, dy, s, gain, flags, mean);
-    x.both(dy, [&](int k, int at, const Vector<V> &x, const Vector<V> &dy) {
-        Real factor[V], z[V], d[V];
-        factors<V>(gain, at, flags & ONE_PLUS, factor);
-        Vector<V> out;
+    x.each([&](int k, int at, const Vector<V> &x) {
+        Real factor[V], z[V], d[V], out[V];
+        gain.at(k, at, factor);
+        const Vector<V> cotangent = dy.at(k, at);
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-            z[v] = s.normalized(x.at[v]);
-            d[v] = widen(dy.at[v]);
-            const Real g = d[v] * factor[v] - mean[0];
-            narrow(fma(-z[v], mean[1], g) * s.inverse * s.scale, out.at[v]);
+            z[v] = s.normalized(x[v]);
+            d[v] = cotangent[v];
+            const Real g = fma(d[v], factor[v], -mean[0]);
+            out[v] = fma(-z[v], mean[1], g) * s.inverse;
         }
-        store<V>(out, dx + at);
+        if (s.scale != 1) {
+#pragma unroll
+            for (int v = 0; v < V; ++v) out[v] *= s.scale;
+        }
+        store<V>(stored<V>(out), dx + at);
         share(k, at, d, z);
     });
 }
@@ -145,49 +144,41 @@ __device__ __forceinline__ void pull_back(Team &team, const Row &x, const Row &d
 struct Chunk {
     long long from, to, group;
 
-    __device__ __forceinline__ explicit Chunk(long long group_rows) {
-        const long long chunks = (group_rows + CHUNK - 1) / CHUNK;
+    __device__ __forceinline__ Chunk(long long group_rows, int rows) {
+        const long long chunks = (group_rows + rows - 1) / rows;
         group = blockIdx.x / chunks;
-        const long long first = blockIdx.x % chunks * CHUNK;
+        const long long first = blockIdx.x % chunks * rows;
         from = group * group_rows + first;
-        to = group * group_rows + (first + CHUNK < group_rows ? first + CHUNK : group_rows);
+        to = group * group_rows + (first + rows < group_rows ? first + rows : group_rows);
     }
 };
 
-// One chunk a block; LANES threads hold ROWS rows at a time and add up their share in registers. The teams of a warp are
+// One chunk a block; LANES threads hold a row at a time and add up their share in registers. The teams of a warp are
 // merged by exchanges, the warps in turn.
-template <int LANES, int K, int V, int ROWS> __device__ __forceinline__ void backward_warps(BACKWARD_SIGNATURE) {
+template <int LANES, int K, int V, class Gain>
+__device__ __forceinline__ void backward_warps(BACKWARD_SIGNATURE) {
     __shared__ Real merged[2][LANES * K * V];
     Warp<LANES> team;
-    const Chunk chunk(group_rows);
-    const Stored *const own = gain ? gain + chunk.group * width : gain;
+    const Chunk chunk(group_rows, chunk_rows);
+    const Factors<Gain> factors(team, width, gain ? gain + chunk.group * width : gain, flags & ONE_PLUS);
     const int teams = blockDim.x / LANES, centred = flags & CENTRED;
     Real dgain[K][V], dbias[K][V];
 #pragma unroll
     for (int k = 0; k < K; ++k)
 #pragma unroll
         for (int v = 0; v < V; ++v) dgain[k][v] = dbias[k][v] = 0;
-    for (long long row = chunk.from + int(threadIdx.x) / LANES; row < chunk.to; row += teams * ROWS) {
-        Resident<K, V> held[ROWS], cotangent[ROWS];
+    for (long long row = chunk.from + int(threadIdx.x) / LANES; row < chunk.to; row += teams) {
+        Resident<K, V> held(team, width), cotangent(team, width);
+        held.read(x + row * width);
+        cotangent.read(dy + row * width);
+        pull_back<V>(team, held, cotangent, factors, dx + row * width, flags, eps,
+                     [&](int k, int, const Real(&d)[V], const Real(&z)[V]) {
 #pragma unroll
-        for (int r = 0; r < ROWS; ++r) {
-            held[r] = cotangent[r] = Resident<K, V>(team, width);
-            if (row + r * teams < chunk.to) {
-                held[r].read(x + (row + r * teams) * width);
-                cotangent[r].read(dy + (row + r * teams) * width);
-            }
-        }
-#pragma unroll
-        for (int r = 0; r < ROWS; ++r)
-            if (row + r * teams < chunk.to)
-                pull_back<V>(team, held[r], cotangent[r], own, dx + (row + r * teams) * width, flags, eps,
-                             [&](int k, int, const Real(&d)[V], const Real(&z)[V]) {
-#pragma unroll
-                                 for (int v = 0; v < V; ++v) {
-                                     dgain[k][v] = fma(d[v], z[v], dgain[k][v]);
-                                     dbias[k][v] += d[v];
-                                 }
-                             });
+                         for (int v = 0; v < V; ++v) {
+                             dgain[k][v] = fma(d[v], z[v], dgain[k][v]);
+                             dbias[k][v] += d[v];
+                         }
+                     });
     }
     __syncwarp();
 #pragma unroll
@@ -219,68 +210,125 @@ template <int LANES, int K, int V, int ROWS> __device__ __forceinline__ void bac
     }
 }
 
-// One chunk a block, a row after the other; each thread adds up the share of its own columns in shared memory. These lie
-// in pieces of 16 bytes at most, so that neighbouring threads meet different banks.
-template <int K, int V> __device__ __forceinline__ void backward_block(BACKWARD_SIGNATURE) {
-    constexpr int PIECE = V * sizeof(Real) > 16 ? 16 / sizeof(Real) : V;
-    struct alignas(PIECE * sizeof(Real)) Piece {
-        Real at[PIECE];
-    };
-    Piece *const dgain = reinterpret_cast<Piece *>(dynamic_shared), *const dbias = dgain + width / PIECE;
-    const auto place = [&](int at, int p) { return at / V + p * (width / V); };
+// A thread's share of dgain and dbias, of its own columns: in registers, or in two rows of shared memory.
+template <int K, int V> struct RegisterSums {
+    static constexpr int ROWS = 0;
+    Real dgain[K][V], dbias[K][V];
+
+    __device__ __forceinline__ RegisterSums(void *, int) {
+#pragma unroll
+        for (int k = 0; k < K; ++k)
+#pragma unroll
+            for (int v = 0; v < V; ++v) dgain[k][v] = dbias[k][v] = 0;
+    }
+
+    __device__ __forceinline__ void clear(int) {}
+
+    __device__ __forceinline__ void add(int k, int, const Real (&d)[V], const Real (&z)[V], bool) {
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+            dgain[k][v] = fma(d[v], z[v], dgain[k][v]);
+            dbias[k][v] += d[v];
+        }
+    }
+
+    __device__ __forceinline__ void copy(int k, int at, Real *strip, int width, bool centred) const {
+        copy_pieces<V>(dgain[k], strip + at);
+        if (centred) copy_pieces<V>(dbias[k], strip + width + at);
+    }
+};
+
+template <int V> struct SharedSums {
+    static constexpr int ROWS = 2;
+    Columns<V> dgain, dbias;
+
+    __device__ __forceinline__ SharedSums(unsigned char *from, int width)
+        : dgain(from, width), dbias(from + width * sizeof(Real), width) {}
+
+    __device__ __forceinline__ void clear(int at) {
+        const Real zeros[V] = {};
+        dgain.set(at, zeros);
+        dbias.set(at, zeros);
+    }
+
+    __device__ __forceinline__ void add(int k, int at, const Real (&d)[V], const Real (&z)[V], bool centred) {
+        Real sums[V];
+        dgain.at(k, at, sums);
+#pragma unroll
+        for (int v = 0; v < V; ++v) sums[v] = fma(d[v], z[v], sums[v]);
+        dgain.set(at, sums);
+        if (!centred) return;
+        dbias.at(k, at, sums);
+#pragma unroll
+        for (int v = 0; v < V; ++v) sums[v] += d[v];
+        dbias.set(at, sums);
+    }
+
+    __device__ __forceinline__ void copy(int k, int at, Real *strip, int width, bool centred) const {
+        Real sums[V];
+        dgain.at(k, at, sums);
+        copy_pieces<V>(sums, strip + at);
+        if (!centred) return;
+        dbias.at(k, at, sums);
+        copy_pieces<V>(sums, strip + width + at);
+    }
+};
+
+// One chunk a block, a row after the other. Where there are registers for it, the next row is on its way while one is pulled
+// back, and the factors lie in a further row of shared memory.
+template <int K, int V, bool AHEAD, class Sums> __device__ __forceinline__ void backward_block(BACKWARD_SIGNATURE) {
+    Sums sums(dynamic_shared, width);
+    const Columns<V> factors(dynamic_shared + Sums::ROWS * width * sizeof(Real), width);
     BLOCK_TEAM(team);
-    const Chunk chunk(group_rows);
-    const Stored *const own = gain ? gain + chunk.group * width : gain;
-    const int centred = flags & CENTRED;
+    const Chunk chunk(group_rows, chunk_rows);
+    const bool centred = flags & CENTRED;
+    const Factors<Distant<V>> own(team, width, gain ? gain + chunk.group * width : gain, flags & ONE_PLUS);
     Resident<K, V> held(team, width), cotangent(team, width);
+    held.read(x + chunk.from * width);
+    cotangent.read(dy + chunk.from * width);
+    held.each([&](int k, int at, const Vector<V> &) {
+        sums.clear(at);
+        if (!AHEAD) return;
+        Real factor[V];
+        own.at(k, at, factor);
+        factors.set(at, factor);
+    });
+    const auto share = [&](int k, int at, const Real(&d)[V], const Real(&z)[V]) { sums.add(k, at, d, z, centred); };
     for (long long row = chunk.from; row < chunk.to; ++row) {
-        held.read(x + row * width);
-        cotangent.read(dy + row * width);
-        if (row + 1 < chunk.to && team.lane() * V % (128 / BYTES) == 0)
-            held.each([&](int, int at, const Vector<V> &) {
-                ask(x + (row + 1) * width + at);
-                ask(dy + (row + 1) * width + at);
-            });
-        const bool first = row == chunk.from;
-        pull_back<V>(team, held, cotangent, own, dx + row * width, flags, eps,
-                     [&](int, int at, const Real(&d)[V], const Real(&z)[V]) {
-#pragma unroll
-                         for (int p = 0; p < V / PIECE; ++p) {
-                             Piece gained = first ? Piece{} : dgain[place(at, p)];
-#pragma unroll
-                             for (int v = 0; v < PIECE; ++v)
-                                 gained.at[v] = fma(d[p * PIECE + v], z[p * PIECE + v], gained.at[v]);
-                             dgain[place(at, p)] = gained;
-                             if (!centred) continue;
-                             Piece shifted = first ? Piece{} : dbias[place(at, p)];
-#pragma unroll
-                             for (int v = 0; v < PIECE; ++v) shifted.at[v] += d[p * PIECE + v];
-                             dbias[place(at, p)] = shifted;
-                         }
-                     });
+        const long long after = (row + 1) * width;
+        if constexpr (AHEAD) {
+            Resident<K, V> next(team, width), next_cotangent(team, width);
+            if (row + 1 < chunk.to) {
+                next.read(x + after);
+                next_cotangent.read(dy + after);
+            }
+            pull_back<V>(team, held, cotangent, factors, dx + row * width, flags, eps, share);
+            held = next;
+            cotangent = next_cotangent;
+        } else {
+            pull_back<V>(team, held, cotangent, own, dx + row * width, flags, eps, share);
+            if (row + 1 < chunk.to) {
+                held.read(x + after);
+                cotangent.read(dy + after);
+            }
+        }
     }
     Real *const strip = strips + (long long)blockIdx.x * (centred ? 2 : 1) * width;
-    held.each([&](int, int at, const Vector<V> &) {
-#pragma unroll
-        for (int p = 0; p < V / PIECE; ++p) {
-            *reinterpret_cast<Piece *>(strip + at + p * PIECE) = dgain[place(at, p)];
-            if (centred) *reinterpret_cast<Piece *>(strip + width + at + p * PIECE) = dbias[place(at, p)];
-        }
-    });
+    held.each([&](int k, int at, const Vector<V> &) { sums.copy(k, at, strip, width, centred); });
 }
 
 // As backward_block for rows too long for registers; the strip itself is the place of the sums.
 template <int V> __device__ __forceinline__ void backward_distant(BACKWARD_SIGNATURE) {
     BLOCK_TEAM(team);
-    const Chunk chunk(group_rows);
-    const Stored *const own = gain ? gain + chunk.group * width : gain;
+    const Chunk chunk(group_rows, chunk_rows);
+    const Factors<Distant<V>> factors(team, width, gain ? gain + chunk.group * width : gain, flags & ONE_PLUS);
     const int centred = flags & CENTRED;
     Real *const strip = strips + (long long)blockIdx.x * (centred ? 2 : 1) * width;
     Distant<V> held(team, width), cotangent(team, width);
     for (long long row = chunk.from; row < chunk.to; ++row) {
         held.read(x + row * width);
         cotangent.read(dy + row * width);
-        pull_back<V>(team, held, cotangent, own, dx + row * width, flags, eps,
+        pull_back<V>(team, held, cotangent, factors, dx + row * width, flags, eps,
                      [&](int, int at, const Real(&d)[V], const Real(&z)[V]) {
 #pragma unroll
                          for (int v = 0; v < V; ++v) {
@@ -329,12 +377,13 @@ extern "C" __global__ void __launch_bounds__(256)
 }
 
 // `f` and `b`: blocks that a multiprocessor runs at once, so that enough loads are under way to use all of the memory's speed.
-#define WARPS(kind, lanes, k, v, ahead, back, f, b)                                                                    \
+#define FORWARD_WARPS(kind, lanes, k, v, ahead, f)                                                                     \
     extern "C" __global__ void __launch_bounds__(256, f) forward_##kind##_##lanes##_##k(FORWARD_SIGNATURE) {           \
         forward_warps<lanes, k, v, ahead>(FORWARD_ARGUMENTS);                                                          \
-    }                                                                                                                  \
+    }
+#define BACKWARD_WARPS(kind, lanes, k, v, gain, b)                                                                          \
     extern "C" __global__ void __launch_bounds__(128, b) backward_##kind##_##lanes##_##k(BACKWARD_SIGNATURE) {         \
-        backward_warps<lanes, k, v, back>(BACKWARD_ARGUMENTS);                                                         \
+        backward_warps<lanes, k, v, gain>(BACKWARD_ARGUMENTS);                                                         \
     }
 #define FORWARD_BLOCK(name, threads, v, row)                                                                           \
     extern "C" __global__ void __launch_bounds__(threads, 1024 / threads) forward_##name(FORWARD_SIGNATURE) {          \
@@ -345,27 +394,39 @@ extern "C" __global__ void __launch_bounds__(256)
 #define COMMA ,
 
 // What plan.rs chooses from.
-WARPS(vector, 8, 1, FULL, 4, 2, 3, 5)
-WARPS(vector, 16, 1, FULL, 4, 2, 3, 5)
-WARPS(vector, 32, 1, FULL, 4, 2, 3, 5)
-WARPS(vector, 32, 2, FULL, 2, 2, 3, 3)
-WARPS(vector, 32, 3, FULL, 1, 1, 3, 3)
-WARPS(vector, 32, 4, FULL, 1, 1, 3, 3)
-#if BYTES > 2
-WARPS(vector, 32, 6, FULL, 1, 1, 3, 3)
-WARPS(vector, 32, 8, FULL, 1, 1, 3, 3)
-#endif
-FORWARD_BLOCK(vector_block_three_quarters, 512, FULL, Resident<MOST * 3 / 4 COMMA FULL>)
-FORWARD_BLOCK(vector_block, 512, FULL, Resident<MOST COMMA FULL>)
-FORWARD_BLOCK(vector_block_wide, 1024, FULL, Resident<MOST COMMA FULL>)
+FORWARD_WARPS(vector, 4, 2, FULL, 2, 4)
+FORWARD_WARPS(vector, 8, 2, FULL, 2, 4)
+FORWARD_WARPS(vector, 16, 2, FULL, 2, 4)
+FORWARD_WARPS(vector, 32, 2, FULL, 2, 4)
+FORWARD_WARPS(vector, 32, 3, FULL, 1, 4)
+FORWARD_WARPS(vector, 32, 4, FULL, 1, 4)
+FORWARD_WARPS(vector, 32, 6, FULL, 1, 3)
+FORWARD_WARPS(vector, 32, 8, FULL, 1, 3)
+FORWARD_WARPS(scalar, 32, 4, 1, 1, 4)
+FORWARD_WARPS(scalar, 32, 16, 1, 1, 2)
+FORWARD_WARPS(scalar, 32, 32, 1, 1, 2)
+FORWARD_BLOCK(vector_block, 512, FULL, Resident<8 COMMA FULL>)
+FORWARD_BLOCK(vector_block_wide, 1024, FULL, Resident<8 COMMA FULL>)
 FORWARD_BLOCK(vector_distant, 512, FULL, Distant<FULL>)
-BACKWARD_BLOCK(vector_block_three_quarters, (backward_block<MOST * 3 / 4, FULL>))
-BACKWARD_BLOCK(vector_block, (backward_block<MOST, FULL>))
-BACKWARD_BLOCK(vector_distant, backward_distant<FULL>)
-WARPS(scalar, 32, 4, 1, 1, 1, 4, 6)
-WARPS(scalar, 32, 16, 1, 1, 1, 2, 2)
-WARPS(scalar, 32, 32, 1, 1, 1, 2, 2)
 FORWARD_BLOCK(scalar_block, 512, 1, Resident<16 COMMA 1>)
 FORWARD_BLOCK(scalar_distant, 512, 1, Distant<1>)
-BACKWARD_BLOCK(scalar_block, (backward_block<16, 1>))
+BACKWARD_WARPS(vector, 4, 2, FULL, Resident<2 COMMA FULL>, 5)
+BACKWARD_WARPS(vector, 8, 2, FULL, Resident<2 COMMA FULL>, 5)
+BACKWARD_WARPS(vector, 16, 2, FULL, Resident<2 COMMA FULL>, 5)
+#if BYTES == 2
+BACKWARD_BLOCK(vector_block_narrow, (backward_block<2, FULL, true, RegisterSums<2, FULL>>))
+#else
+BACKWARD_WARPS(vector, 32, 2, FULL, Resident<2 COMMA FULL>, 5)
+BACKWARD_WARPS(vector, 32, 3, FULL, Resident<3 COMMA FULL>, 4)
+BACKWARD_WARPS(vector, 32, 4, FULL, Resident<4 COMMA FULL>, 4)
+BACKWARD_WARPS(vector, 32, 6, FULL, Distant<FULL>, 3)
+BACKWARD_WARPS(vector, 32, 8, FULL, Distant<FULL>, 3)
+BACKWARD_BLOCK(vector_block_wide, (backward_block<8, FULL, false, SharedSums<FULL>>))
+#endif
+BACKWARD_WARPS(scalar, 32, 4, 1, Resident<4 COMMA 1>, 6)
+BACKWARD_WARPS(scalar, 32, 16, 1, Distant<1>, 2)
+BACKWARD_WARPS(scalar, 32, 32, 1, Distant<1>, 2)
+BACKWARD_BLOCK(vector_block, (backward_block<4, FULL, true, SharedSums<FULL>>))
+BACKWARD_BLOCK(vector_distant, backward_distant<FULL>)
+BACKWARD_BLOCK(scalar_block, (backward_block<16, 1, false, SharedSums<1>>))
 BACKWARD_BLOCK(scalar_distant, backward_distant<1>)

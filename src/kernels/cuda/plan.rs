@@ -1,12 +1,14 @@
 //! Which kernel of norm.cu and softmax.cu runs on rows of a shape, and on how many threads.
 //!
-//! Depends on the shape alone, never on the device, and so do the bits. A thread holds at most [`most`] vectors of a row;
-//! part of a warp, a warp or a block holds a row; longer rows are read again for each sweep.
+//! Depends on the shape alone, never on the device, and so do the bits. A thread holds a few vectors of a row; part of a
+//! warp, a warp or a block holds a row; longer rows are read again for each sweep.
 
-/// Rows of one chunk of the backward pass; as on the CPU.
-pub const CHUNK: usize = 64;
 /// Strips that one thread of `merge_strips` and `finish_strips` adds.
 pub const FAN: usize = 64;
+/// Multiprocessors that the blocks of the backward pass are shared out to: of an H100 and an H200.
+const MULTIPROCESSORS: usize = 132;
+/// Threads and bytes of shared memory that a multiprocessor gives to blocks of 128 registers a thread.
+const RESIDENT: (usize, usize) = (512, 220 << 10);
 
 /// A launch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,14 +37,9 @@ pub struct Rows {
 enum Team {
     /// Threads of one warp, and vectors a thread.
     Warp(usize, usize),
-    /// Threads of a block, and whether three quarters of the vectors are enough.
-    Block(usize, bool),
+    /// Threads of a block, whole warps, and the most vectors that one of them holds.
+    Block(usize, usize),
     Distant,
-}
-
-/// Vectors of a row that a thread holds at most, in norm.cu `MOST`.
-fn most(bytes: usize) -> usize {
-    if bytes == 2 { 4 } else { 8 }
 }
 
 impl Rows {
@@ -56,25 +53,41 @@ impl Rows {
         if self.vector() > 1 { "vector" } else { "scalar" }
     }
 
-    /// `widest` is the largest block that the pass allows.
-    fn team(&self, widest: usize) -> Team {
+    /// A warp where one of `counts` vectors a thread is enough; else a block of at most so many vectors a thread, on at
+    /// most so many threads, the first that is wide enough.
+    fn team(&self, counts: &[usize], blocks: &[(usize, usize)]) -> Team {
         let vectors = self.width / self.vector();
-        let (held, counts): (usize, &[usize]) = match (self.vector(), self.bytes) {
-            (1, _) => (16, &[4, 16, 32]),
-            (_, 2) => (4, &[1, 2, 3, 4]),
-            _ => (8, &[1, 2, 3, 4, 6, 8]),
-        };
-        if self.vector() > 1 && vectors <= 32 {
-            return Team::Warp(vectors.next_power_of_two().max(8), 1);
+        if self.vector() > 1 && vectors <= 64 {
+            return Team::Warp(vectors.div_ceil(2).next_power_of_two().max(4), 2);
         }
         if let Some(count) = counts.iter().find(|count| vectors <= 32 * **count) {
             return Team::Warp(32, *count);
         }
-        let threads = vectors.div_ceil(held).next_power_of_two().max(64);
-        let widest = if self.vector() > 1 { widest } else { 512 };
-        match threads <= widest {
-            true => Team::Block(threads, self.vector() > 1 && vectors <= threads * most(self.bytes) * 3 / 4),
-            false => Team::Distant,
+        self.team_of_block(blocks)
+    }
+
+    fn team_of_block(&self, blocks: &[(usize, usize)]) -> Team {
+        let threads = |held: usize| (self.width / self.vector()).div_ceil(held).next_multiple_of(32);
+        let block = blocks.iter().find(|(held, most)| threads(*held) <= *most);
+        block.map_or(Team::Distant, |(held, _)| Team::Block(threads(*held), *held))
+    }
+
+    /// Of the forward pass, and of softmax where `widest` is 512 threads.
+    fn forward_team(&self, widest: usize) -> Team {
+        match self.vector() {
+            1 => self.team(&[4, 16, 32], &[(16, 512)]),
+            _ => self.team(&[3, 4, 6, 8], &[(8, widest)]),
+        }
+    }
+
+    /// In 16 bits, where a vector is 8 elements and the sums of a row take more registers than the row, a block holds all but
+    /// narrow rows, a block of one warp at first.
+    fn backward_team(&self) -> Team {
+        match (self.vector(), self.bytes) {
+            (1, _) => self.team(&[4, 16, 32], &[(16, 512)]),
+            (vector, 2) if self.width > 32 * vector => self.team_of_block(&[(2, 32), (4, 512)]),
+            (_, 2) => self.team(&[], &[]),
+            _ => self.team(&[3, 4, 6, 8], &[(4, 512), (8, 512)]),
         }
     }
 
@@ -85,60 +98,88 @@ impl Rows {
             let kernel = format!("forward_{kind}_{name}");
             Plan { kernel, blocks: rows, threads, shared: 0 }
         };
-        match self.team(1024) {
+        match self.forward_team(1024) {
             Team::Warp(lanes, count) => {
                 // Rows that norm.cu reads before it uses the first.
-                let ahead = if self.vector() == 1 { 1 } else { (4 / count).max(1) };
+                let ahead = if self.vector() > 1 && count == 2 { 2 } else { 1 };
                 let of_block = 256 / lanes * ahead;
                 let kernel = format!("forward_{kind}_{lanes}_{count}");
                 Plan { kernel, blocks: rows.div_ceil(of_block), threads: 256, shared: 0 }
             }
-            Team::Block(1024, _) => block("block_wide", 1024),
-            Team::Block(threads, true) => block("block_three_quarters", threads),
-            Team::Block(threads, false) => block("block", threads),
+            Team::Block(threads, _) if threads > 512 => block("block_wide", threads),
+            Team::Block(threads, _) => block("block", threads),
             Team::Distant => block("distant", 512),
         }
     }
 
-    /// `softmax` or `softmax_backward`: a team a row, no longer rows in registers than a warp holds.
+    /// `softmax` or `softmax_backward`: a team a row.
     pub fn softmax(&self, pass: &str) -> Plan {
         let (kind, rows) = (self.kind(), self.groups * self.rows);
-        match self.team(0) {
+        match self.forward_team(512) {
             Team::Warp(lanes, count) => {
                 let kernel = format!("{pass}_{kind}_{lanes}_{count}");
                 Plan { kernel, blocks: (rows * lanes).div_ceil(256), threads: 256, shared: 0 }
             }
-            _ => Plan { kernel: format!("{pass}_{kind}_distant"), blocks: rows, threads: 512, shared: 0 },
+            Team::Block(threads, _) => {
+                Plan { kernel: format!("{pass}_{kind}_block"), blocks: rows, threads, shared: 0 }
+            }
+            Team::Distant => Plan { kernel: format!("{pass}_{kind}_distant"), blocks: rows, threads: 512, shared: 0 },
         }
     }
 
     /// The backward pass of a norm: a block a chunk.
     pub fn backward(&self) -> Plan {
-        let (kind, blocks) = (self.kind(), self.groups * self.chunks());
-        let real = if self.bytes == 8 { 8 } else { 4 };
-        let (name, threads, shared) = match self.team(512) {
+        let row = self.width * if self.bytes == 8 { 8 } else { 4 };
+        let (name, threads, shared) = match self.backward_team() {
             Team::Warp(lanes, count) => (format!("{lanes}_{count}"), 128, 0),
-            Team::Block(threads, true) => ("block_three_quarters".into(), threads, 2 * self.width * real),
-            Team::Block(threads, false) => ("block".into(), threads, 2 * self.width * real),
+            // The sums, where registers do not hold them, and the factors, where the next row is read ahead.
+            Team::Block(threads, 2) => ("block_narrow".into(), threads, row),
+            Team::Block(threads, 4) => ("block".into(), threads, 3 * row),
+            Team::Block(threads, 8) => ("block_wide".into(), threads, 2 * row),
+            Team::Block(threads, _) => ("block".into(), threads, 2 * row),
             Team::Distant => ("distant".into(), 512, 0),
         };
+        let (kind, blocks) = (self.kind(), self.groups * self.chunks());
         Plan { kernel: format!("backward_{kind}_{name}"), blocks, threads, shared }
+    }
+
+    /// Rows of one chunk of the backward pass: the rows of a group shared evenly among as few times the blocks that run at
+    /// once as the longest chunk allows; no chunk so short that its strip costs much beside its rows. No sum of rows is longer
+    /// than the CPU's: a chunk has at most 64 rows, or 32 for each of several teams.
+    pub fn chunk_rows(&self) -> usize {
+        let (at_once, shortest, longest) = match self.backward_team() {
+            Team::Warp(lanes, count) => {
+                let (teams, at_once) = (128 / lanes, if count <= 4 { 4 } else { 3 });
+                (at_once, 4 * teams, 32 * teams)
+            }
+            Team::Block(threads, _) => {
+                let shared = 3 * self.width * if self.bytes == 8 { 8 } else { 4 };
+                ((RESIDENT.0 / threads).min(RESIDENT.1 / shared), 16, 64)
+            }
+            Team::Distant => (1, 16, 64),
+        };
+        let blocks = MULTIPROCESSORS * at_once.max(1);
+        let times = self.rows.div_ceil(blocks * longest).max(1);
+        self.rows.div_ceil(blocks * times).max(shortest)
     }
 
     /// Chunks of a group.
     pub fn chunks(&self) -> usize {
-        self.rows.div_ceil(CHUNK)
+        self.rows.div_ceil(self.chunk_rows())
     }
 
     /// The largest number of additions that a summand of a row meets, and one for the multiplication by 1/width.
     pub fn additions(&self) -> usize {
         let (vector, vectors) = (self.vector(), self.width / self.vector());
-        let (lanes, levels) = match self.team(512) {
-            Team::Warp(lanes, _) => (lanes, lanes.ilog2()),
-            Team::Block(threads, _) => (threads, 5 + (threads / 32).ilog2()),
-            Team::Distant => (512, 9),
+        let of = |team| {
+            let (threads, levels) = match team {
+                Team::Warp(lanes, _) => (lanes, lanes.ilog2()),
+                Team::Block(threads, _) => (threads, 5 + (threads / 32).next_power_of_two().ilog2()),
+                Team::Distant => (512, 9),
+            };
+            (vectors.div_ceil(threads) * vector).saturating_sub(1) + levels as usize + 1
         };
-        (vectors.div_ceil(lanes) * vector).saturating_sub(1) + levels as usize + 1
+        of(self.forward_team(1024)).max(of(self.backward_team()))
     }
 }
 

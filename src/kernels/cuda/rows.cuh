@@ -16,8 +16,6 @@ typedef RealOf<Stored>::type Real;
 
 // Elements of a 16-byte access.
 constexpr int FULL = 16 / BYTES;
-// Vectors of a row that a thread holds at most: 32 registers of a row.
-constexpr int MOST = BYTES == 2 ? 4 : 8;
 
 __device__ __forceinline__ float widen(float x) { return x; }
 __device__ __forceinline__ double widen(double x) { return x; }
@@ -30,15 +28,43 @@ __device__ __forceinline__ void narrow(double x, double &out) { out = x; }
 __device__ __forceinline__ void narrow(float x, __nv_bfloat16 &out) { out = __float2bfloat16_rn(x); }
 __device__ __forceinline__ void narrow(float x, __half &out) { out = __float2half_rn(x); }
 
-__device__ __forceinline__ Real rounded(Real x) {
-    Stored stored;
-    narrow(x, stored);
-    return widen(stored);
+// V neighbours, read and written at once. Two of 16 bits share a register, so that a row takes half as many.
+template <int V, bool PAIRS = BYTES == 2 && V % 2 == 0> struct alignas(V * BYTES) Vector {
+    static constexpr int count = V;
+    Stored at[V];
+
+    __device__ __forceinline__ Real operator[](int v) const { return widen(at[v]); }
+    __device__ __forceinline__ void set(const Real (&values)[V]) {
+#pragma unroll
+        for (int v = 0; v < V; ++v) narrow(values[v], at[v]);
+    }
+};
+
+__device__ __forceinline__ float low(unsigned pair, __nv_bfloat16) { return __uint_as_float(pair << 16); }
+__device__ __forceinline__ float high(unsigned pair, __nv_bfloat16) { return __uint_as_float(pair & 0xffff0000u); }
+__device__ __forceinline__ float low(unsigned pair, __half) { return __half2float(__ushort_as_half(pair & 0xffff)); }
+__device__ __forceinline__ float high(unsigned pair, __half) { return __half2float(__ushort_as_half(pair >> 16)); }
+// Both are rounded by one instruction.
+__device__ __forceinline__ unsigned pair(float low, float high, __nv_bfloat16) {
+    const __nv_bfloat162 both = __floats2bfloat162_rn(low, high);
+    return __bfloat16_as_ushort(both.x) | (unsigned)__bfloat16_as_ushort(both.y) << 16;
+}
+__device__ __forceinline__ unsigned pair(float low, float high, __half) {
+    const __half2 both = __floats2half2_rn(low, high);
+    return __half_as_ushort(both.x) | (unsigned)__half_as_ushort(both.y) << 16;
 }
 
-// V neighbours, read and written at once.
-template <int V> struct alignas(V * BYTES) Vector {
-    Stored at[V];
+template <int V> struct alignas(V * BYTES) Vector<V, true> {
+    static constexpr int count = V;
+    unsigned pairs[V / 2];
+
+    __device__ __forceinline__ Real operator[](int v) const {
+        return v % 2 ? high(pairs[v / 2], Stored()) : low(pairs[v / 2], Stored());
+    }
+    __device__ __forceinline__ void set(const Real (&values)[V]) {
+#pragma unroll
+        for (int v = 0; v < V; v += 2) pairs[v / 2] = pair(values[v], values[v + 1], Stored());
+    }
 };
 
 template <int V> __device__ __forceinline__ Vector<V> load(const Stored *from) {
@@ -49,18 +75,25 @@ template <int V> __device__ __forceinline__ void store(const Vector<V> &vector, 
     *reinterpret_cast<Vector<V> *>(to) = vector;
 }
 
-template <int V> __device__ __forceinline__ Vector<V> zeros() {
+template <int V> __device__ __forceinline__ Vector<V> stored(const Real (&values)[V]) {
     Vector<V> vector;
-#pragma unroll
-    for (int v = 0; v < V; ++v) narrow(Real(0), vector.at[v]);
+    vector.set(values);
     return vector;
 }
 
-// Asks for a line of memory that is read soon.
-__device__ __forceinline__ void ask(const Stored *address) {
-#ifndef HOST_SHIM
-    asm volatile("prefetch.global.L2 [%0];" ::"l"(address));
-#endif
+template <int V> __device__ __forceinline__ Vector<V> filled(Real value) {
+    Real values[V];
+#pragma unroll
+    for (int v = 0; v < V; ++v) values[v] = value;
+    return stored<V>(values);
+}
+
+// Rounded to storage.
+template <int V> __device__ __forceinline__ Vector<V> sum_of(const Vector<V> &one, const Vector<V> &other) {
+    Real sums[V];
+#pragma unroll
+    for (int v = 0; v < V; ++v) sums[v] = one[v] + other[v];
+    return stored<V>(sums);
 }
 
 // LANES neighbouring threads of one warp. A butterfly of exchanges leaves the same bits in each of them.
@@ -101,13 +134,14 @@ struct Block {
 
     template <int M> __device__ __forceinline__ void sum(Real (&values)[M]) {
         Warp<32>().sum(values);
-        const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+        const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, warps = blockDim.x / 32;
+        if (warps == 1) return;
 #pragma unroll
         for (int m = 0; m < M; ++m)
             if (lane == 0) shared[turn][m][warp] = values[m];
         __syncthreads();
 #pragma unroll
-        for (int m = 0; m < M; ++m) values[m] = lane < int(blockDim.x) / 32 ? shared[turn][m][lane] : Real(0);
+        for (int m = 0; m < M; ++m) values[m] = lane < warps ? shared[turn][m][lane] : Real(0);
         Warp<32>().sum(values);
         turn ^= 1;
     }
@@ -138,8 +172,11 @@ template <int K, int V> struct Resident {
 
     __device__ __forceinline__ void read(const Stored *row) {
 #pragma unroll
-        for (int k = 0; k < K; ++k) held[k] = first + k * step < width ? load<V>(row + first + k * step) : zeros<V>();
+        for (int k = 0; k < K; ++k)
+            if (first + k * step < width) held[k] = load<V>(row + first + k * step);
     }
+
+    __device__ __forceinline__ Vector<V> at(int k, int) const { return held[k]; }
 
     // f(k, place, vector) for each vector of this thread, in the order of their places.
     template <class F> __device__ __forceinline__ void each(F f) const {
@@ -148,20 +185,12 @@ template <int K, int V> struct Resident {
             if (first + k * step < width) f(k, first + k * step, held[k]);
     }
 
-    template <class F> __device__ __forceinline__ void both(const Resident &other, F f) const {
-#pragma unroll
-        for (int k = 0; k < K; ++k)
-            if (first + k * step < width) f(k, first + k * step, held[k], other.held[k]);
-    }
-
     // The sum with another row, rounded to storage: what this row holds from now on.
     __device__ __forceinline__ void add(const Stored *other, Stored *sum) {
 #pragma unroll
         for (int k = 0; k < K; ++k)
             if (first + k * step < width) {
-                const Vector<V> more = load<V>(other + first + k * step);
-#pragma unroll
-                for (int v = 0; v < V; ++v) narrow(widen(held[k].at[v]) + widen(more.at[v]), held[k].at[v]);
+                held[k] = sum_of<V>(held[k], load<V>(other + first + k * step));
                 store<V>(held[k], sum + first + k * step);
             }
     }
@@ -177,22 +206,82 @@ template <int V> struct Distant {
 
     __device__ __forceinline__ void read(const Stored *from) { row = from; }
 
-    template <class F> __device__ __forceinline__ void each(F f) const {
-        for (int at = first; at < width; at += step) f(0, at, load<V>(row + at));
-    }
+    __device__ __forceinline__ Vector<V> at(int, int place) const { return load<V>(row + place); }
 
-    template <class F> __device__ __forceinline__ void both(const Distant &other, F f) const {
-        for (int at = first; at < width; at += step) f(0, at, load<V>(row + at), load<V>(other.row + at));
+    template <class F> __device__ __forceinline__ void each(F f) const {
+        for (int place = first; place < width; place += step) f(0, place, load<V>(row + place));
     }
 
     __device__ __forceinline__ void add(const Stored *other, Stored *sum) {
-        for (int at = first; at < width; at += step) {
-            const Vector<V> one = load<V>(row + at), more = load<V>(other + at);
-            Vector<V> both;
-#pragma unroll
-            for (int v = 0; v < V; ++v) narrow(widen(one.at[v]) + widen(more.at[v]), both.at[v]);
-            store<V>(both, sum + at);
-        }
+        for (int place = first; place < width; place += step)
+            store<V>(sum_of<V>(load<V>(row + place), load<V>(other + place)), sum + place);
         row = sum;
+    }
+};
+
+// What z is multiplied by: the gain, one and the gain, or one where there is no gain.
+template <class Row> struct Factors {
+    Row gain;
+    bool given, one_plus;
+
+    template <class Team> __device__ __forceinline__ Factors(const Team &team, int width, const Stored *from, bool one_plus)
+        : gain(team, width), given(from != nullptr), one_plus(from && one_plus) {
+        if (given) gain.read(from);
+    }
+
+    template <int V> __device__ __forceinline__ void at(int k, int place, Real (&factor)[V]) const {
+        const Vector<V> gains = given ? gain.at(k, place) : filled<V>(1);
+#pragma unroll
+        for (int v = 0; v < V; ++v) factor[v] = gains[v];
+        if (one_plus) {
+#pragma unroll
+            for (int v = 0; v < V; ++v) factor[v] = Real(1) + factor[v];
+        }
+    }
+};
+
+// To V neighbours in memory, 16 bytes at once at most.
+template <int V> __device__ __forceinline__ void copy_pieces(const Real (&values)[V], Real *to) {
+    constexpr int PIECE = V * sizeof(Real) > 16 ? 16 / sizeof(Real) : V;
+    struct alignas(PIECE * sizeof(Real)) Piece {
+        Real at[PIECE];
+    };
+#pragma unroll
+    for (int p = 0; p < V; p += PIECE) {
+        Piece piece;
+#pragma unroll
+        for (int v = 0; v < PIECE; ++v) piece.at[v] = values[p + v];
+        *reinterpret_cast<Piece *>(to + p) = piece;
+    }
+}
+
+// A row of Real in shared memory, in pieces of 16 bytes at most, so that neighbouring threads meet different banks.
+template <int V> struct Columns {
+    static constexpr int PIECE = V * sizeof(Real) > 16 ? 16 / sizeof(Real) : V;
+    struct alignas(PIECE * sizeof(Real)) Piece {
+        Real at[PIECE];
+    };
+    Piece *pieces;
+    int vectors;
+
+    __device__ __forceinline__ Columns(void *from, int width) : pieces(reinterpret_cast<Piece *>(from)), vectors(width / V) {}
+
+    __device__ __forceinline__ void at(int, int place, Real (&values)[V]) const {
+#pragma unroll
+        for (int p = 0; p < V / PIECE; ++p) {
+            const Piece piece = pieces[place / V + p * vectors];
+#pragma unroll
+            for (int v = 0; v < PIECE; ++v) values[p * PIECE + v] = piece.at[v];
+        }
+    }
+
+    __device__ __forceinline__ void set(int place, const Real (&values)[V]) const {
+#pragma unroll
+        for (int p = 0; p < V / PIECE; ++p) {
+            Piece piece;
+#pragma unroll
+            for (int v = 0; v < PIECE; ++v) piece.at[v] = values[p * PIECE + v];
+            pieces[place / V + p * vectors] = piece;
+        }
     }
 };

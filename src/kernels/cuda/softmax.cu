@@ -14,7 +14,7 @@ template <int V, class Team, class Row> __device__ __forceinline__ void softmax_
 #pragma unroll
         for (int v = 0; v < V; ++v) {
             // A NaN does not compare and reaches the sum below by itself.
-            const Real value = widen(x.at[v]);
+            const Real value = x[v];
             largest = value > largest ? value : largest;
         }
     });
@@ -22,14 +22,15 @@ template <int V, class Team, class Row> __device__ __forceinline__ void softmax_
     Real total[1] = {0};
     row.each([&](int, int, const Vector<V> &x) {
 #pragma unroll
-        for (int v = 0; v < V; ++v) total[0] += exponential(widen(x.at[v]) - largest);
+        for (int v = 0; v < V; ++v) total[0] += exponential(x[v] - largest);
     });
     team.sum(total);
+    const Real over = Real(1) / total[0];
     row.each([&](int, int at, const Vector<V> &x) {
-        Vector<V> out;
+        Real out[V];
 #pragma unroll
-        for (int v = 0; v < V; ++v) narrow(exponential(widen(x.at[v]) - largest) / total[0], out.at[v]);
-        store<V>(out, y + at);
+        for (int v = 0; v < V; ++v) out[v] = exponential(x[v] - largest) * over;
+        store<V>(stored<V>(out), y + at);
     });
 }
 
@@ -37,16 +38,18 @@ template <int V, class Team, class Row> __device__ __forceinline__ void softmax_
 template <int V, class Team, class Row>
 __device__ __forceinline__ void pull_back_row(Team &team, const Row &y, const Row &dy, Stored *dx) {
     Real along[1] = {0};
-    y.both(dy, [&](int, int, const Vector<V> &y, const Vector<V> &dy) {
+    y.each([&](int k, int at, const Vector<V> &y) {
+        const Vector<V> d = dy.at(k, at);
 #pragma unroll
-        for (int v = 0; v < V; ++v) along[0] = fma(widen(y.at[v]), widen(dy.at[v]), along[0]);
+        for (int v = 0; v < V; ++v) along[0] = fma(y[v], d[v], along[0]);
     });
     team.sum(along);
-    y.both(dy, [&](int, int at, const Vector<V> &y, const Vector<V> &dy) {
-        Vector<V> out;
+    y.each([&](int k, int at, const Vector<V> &y) {
+        const Vector<V> d = dy.at(k, at);
+        Real out[V];
 #pragma unroll
-        for (int v = 0; v < V; ++v) narrow(widen(y.at[v]) * (widen(dy.at[v]) - along[0]), out.at[v]);
-        store<V>(out, dx + at);
+        for (int v = 0; v < V; ++v) out[v] = y[v] * (d[v] - along[0]);
+        store<V>(stored<V>(out), dx + at);
     });
 }
 
@@ -91,27 +94,28 @@ template <int V, class Row> __device__ __forceinline__ void backward_block(BACKW
     extern "C" __global__ void __launch_bounds__(256) softmax_backward_##kind##_##lanes##_##k(BACKWARD_SIGNATURE) {    \
         backward_warps<lanes, k, v>(y, dy, dx, rows, width);                                                           \
     }
-#define BLOCKS(kind, v)                                                                                                \
-    extern "C" __global__ void __launch_bounds__(512) softmax_##kind##_distant(SOFTMAX_SIGNATURE) {                    \
-        softmax_block<v, Distant<v>>(x, y, rows, width);                                                               \
+#define BLOCKS(name, v, row)                                                                                           \
+    extern "C" __global__ void __launch_bounds__(512, 2) softmax_##name(SOFTMAX_SIGNATURE) {                           \
+        softmax_block<v, row>(x, y, rows, width);                                                                      \
     }                                                                                                                  \
-    extern "C" __global__ void __launch_bounds__(512) softmax_backward_##kind##_distant(BACKWARD_SIGNATURE) {          \
-        backward_block<v, Distant<v>>(y, dy, dx, rows, width);                                                         \
+    extern "C" __global__ void __launch_bounds__(512) softmax_backward_##name(BACKWARD_SIGNATURE) {                    \
+        backward_block<v, row>(y, dy, dx, rows, width);                                                                \
     }
+#define COMMA ,
 
-// What plan.rs chooses from; a row that a warp does not hold is read again from the caches.
-WARPS(vector, 8, 1, FULL)
-WARPS(vector, 16, 1, FULL)
-WARPS(vector, 32, 1, FULL)
+// What plan.rs chooses from.
+WARPS(vector, 4, 2, FULL)
+WARPS(vector, 8, 2, FULL)
+WARPS(vector, 16, 2, FULL)
 WARPS(vector, 32, 2, FULL)
 WARPS(vector, 32, 3, FULL)
 WARPS(vector, 32, 4, FULL)
-#if BYTES > 2
 WARPS(vector, 32, 6, FULL)
 WARPS(vector, 32, 8, FULL)
-#endif
-BLOCKS(vector, FULL)
+BLOCKS(vector_block, FULL, Resident<8 COMMA FULL>)
+BLOCKS(vector_distant, FULL, Distant<FULL>)
 WARPS(scalar, 32, 4, 1)
 WARPS(scalar, 32, 16, 1)
 WARPS(scalar, 32, 32, 1)
-BLOCKS(scalar, 1)
+BLOCKS(scalar_block, 1, Resident<16 COMMA 1>)
+BLOCKS(scalar_distant, 1, Distant<1>)

@@ -19,27 +19,29 @@ __device__ __forceinline__ double inverse_root(double v) { return 1.0 / sqrt(v);
 struct Statistics {
     Real scale, mean, shift, inverse;
 
-    __device__ __forceinline__ Real normalized(Stored x) const {
-        return fma(fma(widen(x), scale, -mean), inverse, -shift);
-    }
+    __device__ __forceinline__ Real normalized(Real x) const { return fma(fma(x, scale, -mean), inverse, -shift); }
 };
+
+__device__ __forceinline__ int exponent_of(double x) {
+    const int exponent = int((__double_as_longlong(x) >> 52) & 0x7ff);
+    return (exponent > 1 ? exponent : 1) - 1023;
+}
 
 // The power of two that brings the larger of the row's largest magnitude and sqrt(eps) near 1; 0 for a row with NaN or inf.
 template <class Team, class Row>
 __device__ __forceinline__ double rescaling(Team &team, const Row &row, double eps) {
     Real magnitude = 0;
     row.each([&](int, int, const auto &x) {
-        for (const Stored stored : x.at) {
-            const Real m = fabs(widen(stored));
+        for (int v = 0; v < x.count; ++v) {
+            const Real m = fabs(x[v]);
             // What is not finite is larger than every number.
             if (!(m <= magnitude)) magnitude = m <= largest_finite() ? m : Real(INFINITY);
         }
     });
     magnitude = team.largest(magnitude);
     if (magnitude > largest_finite()) return 0;
-    const double root = sqrt(eps), largest = double(magnitude) > root ? double(magnitude) : root;
-    int exponent = int((__double_as_longlong(largest) >> 52) & 0x7ff);
-    exponent = (exponent > 1 ? exponent : 1) - 1023;
+    const int of_largest = exponent_of(double(magnitude)), of_root = eps > 0 ? exponent_of(eps) >> 1 : of_largest;
+    int exponent = of_largest > of_root ? of_largest : of_root;
     exponent = exponent < -EXPONENT ? -EXPONENT : exponent > EXPONENT - 1 ? EXPONENT - 1 : exponent;
     return __longlong_as_double((long long)(1023 - exponent - 1) << 52);
 }
@@ -53,7 +55,8 @@ __device__ __forceinline__ Statistics statistics(Team &team, const Row &row, boo
         if (centred) {
             Real total[1] = {0};
             row.each([&](int, int, const auto &x) {
-                for (const Stored stored : x.at) total[0] = fma(widen(stored), scale, total[0]);
+#pragma unroll
+                for (int v = 0; v < x.count; ++v) total[0] = fma(x[v], scale, total[0]);
             });
             team.sum(total);
             mean = total[0] * over;
@@ -61,8 +64,9 @@ __device__ __forceinline__ Statistics statistics(Team &team, const Row &row, boo
             for (int moves = 0;; ++moves) {
                 Real about[2] = {0, 0};
                 row.each([&](int, int, const auto &x) {
-                    for (const Stored stored : x.at) {
-                        const Real c = fma(widen(stored), scale, -mean);
+#pragma unroll
+                    for (int v = 0; v < x.count; ++v) {
+                        const Real c = fma(x[v], scale, -mean);
                         about[0] += c;
                         about[1] = fma(c, c, about[1]);
                     }
@@ -77,8 +81,9 @@ __device__ __forceinline__ Statistics statistics(Team &team, const Row &row, boo
         } else {
             Real total[1] = {0};
             row.each([&](int, int, const auto &x) {
-                for (const Stored stored : x.at) {
-                    const Real c = widen(stored) * scale;
+#pragma unroll
+                for (int v = 0; v < x.count; ++v) {
+                    const Real c = x[v] * scale;
                     total[0] = fma(c, c, total[0]);
                 }
             });
