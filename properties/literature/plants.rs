@@ -251,10 +251,10 @@ pub fn norm_passes_more(r: Registry) -> Registry {
     r.with(off(Radial::layer_norm()).back(|_| 1.05))
 }
 pub fn sublayers_louder_with_depth(r: Registry) -> Registry {
-    r.with(off(Ffn).louder(|at| depth(at).sqrt())).with(off(Attention).louder(|at| depth(at).sqrt()))
+    r.with(off(Ffn).louder(depth)).with(off(Attention).louder(depth))
 }
 pub fn attention_louder_with_depth(r: Registry) -> Registry {
-    r.with(off(Attention).louder(|at| depth(at).sqrt()))
+    r.with(off(Attention).louder(depth))
 }
 pub fn sublayers_louder_with_width(r: Registry) -> Registry {
     r.with(off(Ffn).louder(|at| at.width as f64 / 64.0)).with(off(Attention).louder(|at| at.width as f64 / 64.0))
