@@ -136,12 +136,17 @@ impl Frame {
         normals
     }
 
-    /// Which directions of the basis are wider than this part of the row that brought them: those whose normals rounding
-    /// does not reach.
+    /// Which directions' normals rounding does not reach: those where the error of [`Frame::normals`], in roundings of the
+    /// products, is at most `1/part`. A row brings `|L_a|`, and with it the errors of the directions that are taken off it,
+    /// which add up as independent ones do; both are divided by what the row has left.
     pub fn directions(&self, part: f64) -> Vec<bool> {
-        let wide =
-            |(j, token): (usize, usize)| self.coefficients[(token, j)] >= part * self.coefficients.row(token).norm();
-        self.leading().into_iter().enumerate().map(wide).collect()
+        let mut reach: Vec<f64> = Vec::with_capacity(self.rank());
+        for (j, token) in self.leading().into_iter().enumerate() {
+            let row = self.coefficients.row(token);
+            let carried: f64 = reach.iter().zip(row.iter()).map(|(reach, c)| (reach * c).powi(2)).sum();
+            reach.push((row.norm_squared() + carried).sqrt() / row[j].abs());
+        }
+        reach.into_iter().map(|reach| reach <= 1.0 / part).collect()
     }
 
     /// The token that brought each direction of the basis: the first with a coefficient on it.
