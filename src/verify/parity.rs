@@ -98,7 +98,7 @@ struct Fixture {
 
 /// Replays a fixture in f64 and compares the output and every gradient.
 ///
-/// Runs on `device`; [`bound`] says how far rounding may take a tensor.
+/// Runs on `device`; `bound` in rounding.rs says how far rounding may take a tensor.
 ///
 /// # Errors
 /// Bad input: a file that is no fixture, a missing or extra tensor, a wrong shape.

@@ -14,7 +14,7 @@ use crate::verify::{Evidence, Pivot, Use, WIDEST_MARGIN, chi_square_quantiles};
 const MISSED: f64 = 1e-3;
 
 /// The least relative margin that `degrees` degrees of freedom resolve at `alpha`: a true variance is verified and one
-/// off by twice the margin refuted, each but for a probability of [`MISSED`]; infinite where none does.
+/// off by twice the margin refuted, each but for a probability of `MISSED`; infinite where none does.
 pub fn resolved_margin(degrees: f64, alpha: f64) -> f64 {
     let (low, high) = chi_square_quantiles(degrees, alpha / 2.0);
     let (least, most) = chi_square_quantiles(degrees, MISSED / 2.0);

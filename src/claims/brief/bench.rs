@@ -110,7 +110,7 @@ impl Bench<'_> {
         self.lab.sampled(&self.network(name, size)?, DRAWS)
     }
 
-    /// Draws of a placement with more streams: [`BRANCH`], [`FIRST`] and [`MOVED`].
+    /// Draws of a placement with more streams: `BRANCH`, `FIRST` and `MOVED`.
     pub fn contributions(&self, name: &str, size: Size) -> Result<Arc<Curves>> {
         self.lab.sampled(&self.around(observed(self.placement(name)?, self.lab.registry)?, size)?, DRAWS)
     }

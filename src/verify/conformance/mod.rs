@@ -1,6 +1,6 @@
 //! The conformance kit: judges anybody's normalizer.
 //!
-//! A [`Subject`] is asked about a corpus of rows. From its outputs alone [`identify`](identify::identify) finds the
+//! A [`Subject`] is asked about a corpus of rows. From its outputs alone `identify` finds the
 //! convention it follows; its outputs and gradients are then held against the exact values of that convention within
 //! derived rounding bounds, and its edges are tried. Start at [`examine`]; README.md beside this file has the format of
 //! recordings. The oracle shares no code with the kernels.
