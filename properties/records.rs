@@ -70,7 +70,7 @@ fn a_run_that_is_killed_at_any_moment_ends_in_the_same_report() {
     let mut moments = Stream::new(0, &[name_key("kills")]);
     let mut cut_off = 0;
     let (mut kills, mut folders) = (0, 0);
-    while kills < repetitions(20) {
+    while kills < repetitions(8) {
         let folder = place.path().join(format!("killed-{folders}"));
         folders += 1;
         // One run is killed again and again, until it ends before its moment comes.
