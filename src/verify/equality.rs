@@ -5,10 +5,8 @@
 //! as they are. Two stages, never a retry, as in agreement: a figure that differs at the first level is judged again on
 //! fresh draws of both sides at the second, and differs only if it does so again in the same direction.
 
-use statrs::distribution::{ContinuousCDF, StudentsT};
-
 use crate::profile::{Draws, Quantity};
-use crate::verify::{FIRST_LEVEL, Family, SECOND_LEVEL};
+use crate::verify::{FIRST_LEVEL, Family, SECOND_LEVEL, student_quantile};
 
 /// One figure on both sides.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,8 +26,7 @@ pub struct Contrast {
 impl Contrast {
     /// The half-width of the difference's interval at a two-sided level.
     pub fn reach(&self, level: f64) -> f64 {
-        let quantile = StudentsT::new(0.0, 1.0, self.freedom).map(|t| t.inverse_cdf(1.0 - level / 2.0));
-        quantile.unwrap_or(f64::INFINITY) * self.se
+        if self.se == 0.0 { 0.0 } else { student_quantile(self.freedom, level) * self.se }
     }
 
     /// Whether chance does not explain the difference.

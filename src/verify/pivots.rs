@@ -181,6 +181,19 @@ impl Found<'_> {
         found
     }
 
+    /// Whether the cotangents of this call's queries and keys are rounding, as where nothing normalizes what enters it.
+    ///
+    /// They pass softmax as `A (dA - sum A dA)`, of which e^-g is left where the largest score stands g above the next: of
+    /// normal scores of deviation s on average `s/sqrt(2 ln T)`.
+    fn saturated(&self, tokens: usize) -> bool {
+        let rms = |matrix: &str| {
+            let (y, _) = self.observed.products.get(&format!("{}.{matrix}", self.call))?;
+            Some(y.norm() / (y.len() as f64).sqrt())
+        };
+        let (Some(q), Some(k)) = (rms("w_q"), rms("w_k")) else { return false };
+        q * k / (2.0 * (tokens as f64).ln()).sqrt() > (NARROWEST / f64::EPSILON).ln()
+    }
+
     /// # Errors
     /// The first product that was asked for and not observed.
     fn complete(self) -> Result<()> {
@@ -214,7 +227,11 @@ impl Matrices for Found<'_> {
             if p.shape() == sum.shape() && pushed.deviation() > 0.0 && cotangent.norm() > 0.0 {
                 let of_cotangent = Frame::of(cotangent);
                 let normals = of_cotangent.normals(&frame.off(&p), pushed.deviation());
-                let wide = of_cotangent.directions(NARROWEST);
+                let rounding = ["w_q", "w_k"].contains(&pushed.matrix()) && self.saturated(frame.tokens());
+                let wide = match rounding {
+                    true => vec![false; of_cotangent.rank()],
+                    false => of_cotangent.directions(NARROWEST),
+                };
                 self.write(pushed.matrix(), Use::Backward, &normals, &wide, frame.width() - frame.rank());
             }
             sum += p;
