@@ -7,7 +7,7 @@ use normative::random::{Stream, name_key};
 use normative::report::{FILE, Records};
 
 /// A run of a few seconds: two placements, the closed form at two shapes each, and their curves.
-const RUN: [&str; 12] = [
+const RUN: [&str; 14] = [
     "verify",
     "pre-ln",
     "post-ln",
@@ -17,6 +17,8 @@ const RUN: [&str; 12] = [
     "32",
     "--blocks",
     "2",
+    "--tokens",
+    "4",
     "--seeds",
     "8",
     "--shapes=2",
@@ -39,8 +41,12 @@ fn ends_with(code: i32, command: &mut Command) -> String {
     said
 }
 
+/// Runs to the end, whatever the verdicts are: so few seeds leave some undecided.
+#[track_caller]
 fn finished(folder: &Path) -> PathBuf {
-    ends_with(0, &mut command(folder));
+    let output = command(folder).output().expect("the binary starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(matches!(output.status.code(), Some(0 | 3)), "{said}");
     folder.join(FILE)
 }
 
