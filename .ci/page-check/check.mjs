@@ -21,6 +21,7 @@ const views = [
 for (const { name, width, height, ...options } of views) {
   const context = await browser.newContext({ viewport: { width, height }, ...options });
   const tab = await context.newPage();
+  tab.setDefaultTimeout(300_000);
   const fail = (what) => failures.push(`${name}: ${what}`);
   tab.on("console", (message) => ["error", "warning"].includes(message.type()) && fail(`console: ${message.text()}`));
   tab.on("pageerror", (error) => fail(`error: ${error.message}`));
@@ -33,6 +34,16 @@ for (const { name, width, height, ...options } of views) {
   const headline = await tab.locator("h1").innerText();
   if (!headline) fail("no headline");
   await tab.screenshot({ path: `${shots}/${name}.png` });
+  for (const [part, selector] of [["placement", "section.placement"], ["claim", "article[id^=claim]"], ["brief", "#brief"], ["surprises", "#surprises"], ["wrong", "#wrong"], ["reading", "#reading"]]) {
+    const there = await tab.evaluate((selector) => {
+      const element = document.querySelector(selector);
+      element?.scrollIntoView({ behavior: "instant" });
+      return element !== null;
+    }, selector);
+    if (!there) continue;
+    await tab.waitForTimeout(300);
+    await tab.screenshot({ path: `${shots}/${name}-${part}.png` });
+  }
   const broken = await tab.evaluate(() =>
     [...document.querySelectorAll('a[href^="#"]')].map((a) => a.getAttribute("href"))
       .filter((href) => !document.getElementById(decodeURIComponent(href.slice(1)))),
@@ -49,10 +60,6 @@ for (const { name, width, height, ...options } of views) {
   const beyond = await tab.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
   if (beyond > 0) fail(`scrolls sideways by ${beyond} pixels`);
   await tab.evaluate(() => document.querySelectorAll("details").forEach((d) => (d.open = false)));
-  for (const [part, selector] of [["placement", "section.placement"], ["claim", "article[id^=claim]"], ["brief", "#brief"], ["surprises", "#surprises"], ["reading", "#reading"]]) {
-    const element = tab.locator(selector).first();
-    if (await element.count()) await element.screenshot({ path: `${shots}/${name}-${part}.png` });
-  }
   await tab.evaluate(axe);
   // The contrast of every cell of a long page takes minutes; the first ones of each kind stand for the rest.
   const found = await tab.evaluate(() => {
