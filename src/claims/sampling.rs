@@ -381,8 +381,8 @@ fn variance(figure: &str, values: &[f64], stated: f64) -> Evidence {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::op::Registry;
-    use candle_core::{DType, Device};
+    use crate::op::{Drawn, Ffn, Matrices, Op, Parameter, Parameters, Registry, Response, Role, Rows, Site};
+    use candle_core::{DType, Device, Tensor};
 
     fn subject(spec: &str, registry: &Registry) -> Subject {
         let placement = zoo::placement(spec, &registry.vocabulary()).unwrap();
@@ -440,6 +440,40 @@ mod tests {
         for wrong in [planted(|_| 0.02), planted(|d| 200.0 / (d * d))] {
             assert!((wrong - 1.0).abs() > HALF_WAY, "{wrong}");
         }
+    }
+
+    /// An FFN that is half as loud again as its sampling rule says.
+    #[derive(Debug)]
+    struct Louder;
+
+    impl Response for Louder {
+        fn name(&self) -> &str {
+            Ffn.name()
+        }
+
+        fn role(&self) -> Role {
+            Ffn.role()
+        }
+
+        fn parameters(&self, at: &Site) -> Vec<Parameter> {
+            Ffn.parameters(at)
+        }
+
+        fn draw(&self, at: &Site, input: &Rows, matrices: &mut dyn Matrices) -> Result<Drawn> {
+            Ffn.draw(at, input, matrices)
+        }
+    }
+
+    impl Op for Louder {
+        fn forward(&self, at: &Site, parameters: &Parameters, x: &Tensor) -> Result<Tensor> {
+            (Ffn.forward(at, parameters, x)? * 1.5).map_err(Error::at("planted"))
+        }
+    }
+
+    #[test]
+    fn a_network_that_is_not_what_its_sampling_rule_says_is_refuted() {
+        let registry = Registry::builtin().with(Louder);
+        assert_eq!(findings(AGREES, &[subject("pre-ln", &registry)], &registry)[0].verdict, Verdict::Refuted);
     }
 
     #[test]

@@ -112,7 +112,7 @@ fn in_words(counts: &Counts) -> String {
 fn totals(records: &Records, counts: &Counts) -> String {
     format!(
         "{}, {}: {} verified, {} refuted, {} undecided, {} not applicable; {} against what is known, {} \
-         undecided against it\nprobability that chance moved any verdict: at most {:.1e}\n",
+         undecided against it\nprobability that chance refuted anything that holds: at most {:.1e}\n",
         words::count(records.header.claims.len(), "claim"),
         words::count(counts.all(), "verdict"),
         counts.verified,

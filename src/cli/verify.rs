@@ -62,17 +62,25 @@ enum TierArg {
 pub fn run(args: &Args, registry: &Registry) -> Result<Outcome> {
     let (records, ran) = judged(args, registry)?;
     // Pages are written also where the run did not end; what stopped it is said first.
-    let pages = args.report.as_ref().map_or(Ok(()), |folder| report::write(folder, &records));
+    let pages = pages(args, &records);
     ran?;
     pages?;
-    if let Some(file) = &args.junit {
-        report::write_file(file, &report::junit(&records)?)?;
-    }
     match args.format {
         Format::Table => output::print(&verdicts::text(&records))?,
         Format::Json => output::print_json(&report::json(&records))?,
     }
     Ok(verdicts::outcome(&records))
+}
+
+/// The report's folder and the JUnit file, where they are asked for.
+fn pages(args: &Args, records: &Records) -> Result<()> {
+    if let Some(folder) = &args.report {
+        report::write(folder, records)?;
+    }
+    match &args.junit {
+        Some(file) => report::write_file(file, &report::junit(records)?),
+        None => Ok(()),
+    }
 }
 
 /// The records of the quick tier over the whole zoo on a device, as the command without further options has them.

@@ -7,7 +7,7 @@ use crate::effort;
 use crate::error::{Error, Result};
 use crate::execute::device::room;
 use crate::execute::figures::Figures;
-use crate::execute::memory::{need, one_seed_operations};
+use crate::execute::memory::{Need, need, one_seed_operations};
 use crate::execute::pass::{Source, pass};
 use crate::execute::{Seeds, Weights, draw_cotangent, draw_input};
 use crate::fold::Graph;
@@ -44,26 +44,28 @@ pub fn measure(graph: &Graph, how: &Measurement) -> Result<Draws> {
 /// so that their differences vary less than themselves.
 ///
 /// # Errors
-/// A tensor operation that fails, with its site; [`crate::error::Error::Memory`] where the networks do not fit.
+/// A tensor operation that fails, with its site; [`Error::Memory`] where the networks do not fit, and [`Error::Effort`] where
+/// they would run on the CPU for more than a day.
 pub fn measure_on_same_weights(graphs: &[&Graph], how: &Measurement) -> Result<Vec<Draws>> {
     let layouts: Vec<Layout> = graphs.iter().map(|graph| Layout::new(graph)).collect();
     if how.device.is_cpu() {
         effort::fits(graphs.iter().map(|graph| one_seed_operations(graph)).sum::<f64>() * how.seeds as f64)?;
     }
-    let stack = stack(graphs, how)?;
+    let needs: Vec<Need> = graphs.iter().map(|graph| need(graph, how.dtype)).collect();
+    let stack = stack(graphs, &needs, how)?;
+    let parts: Vec<_> = graphs.iter().zip(&needs).map(|(graph, need)| graph.parts(need.blocks)).collect();
     let one_pass = |from: usize| -> Result<Vec<Vec<Vec<f64>>>> {
         let seeds = Seeds { first: how.first_seed.wrapping_add(from as u64), count: stack.min(how.seeds - from) };
         let mut weights = Weights::new(seeds);
-        let of_graph = |(graph, layout): (&&Graph, &Layout)| {
+        let of_graph = |((graph, layout), parts): ((&&Graph, &Layout), &Vec<_>)| {
             let input = draw_input(seeds, layout.shape, &how.device, how.dtype)?;
             let cotangent = draw_cotangent(seeds, layout.shape, &how.device, how.dtype)?;
-            let parts = graph.parts(need(graph, how.dtype).blocks);
             let mut source = Drawn { weights: &mut weights, graph, layout, how };
             let mut figures = Figures::new(layout, seeds.count);
-            let ends = pass(graph, &parts, &mut source, &input, &cotangent, &mut figures)?;
+            let ends = pass(graph, parts, &mut source, &input, &cotangent, &mut figures)?;
             figures.rows(&input, &ends)
         };
-        graphs.iter().zip(&layouts).map(of_graph).collect()
+        graphs.iter().zip(&layouts).zip(&parts).map(of_graph).collect()
     };
     let starts: Vec<usize> = (0..how.seeds).step_by(stack).collect();
     // Passes run beside each other on the host's cores; a device has one queue, and room for one stack.
@@ -98,8 +100,8 @@ impl Source for Drawn<'_> {
 ///
 /// # Errors
 /// [`crate::error::Error::Memory`] where not even one fits.
-fn stack(graphs: &[&Graph], how: &Measurement) -> Result<usize> {
-    let largest = graphs.iter().map(|graph| need(graph, how.dtype).bytes).max().unwrap_or(0).max(1);
+fn stack(graphs: &[&Graph], needs: &[Need], how: &Measurement) -> Result<usize> {
+    let largest = needs.iter().map(|need| need.bytes).max().unwrap_or(0).max(1);
     let stackable =
         |graph: &&Graph| graph.calls.iter().all(|call| call.op.as_ref().is_none_or(|op| op.stacks(&call.site)));
     match room(&how.device) {

@@ -23,7 +23,7 @@ pub struct Report<'a> {
     pub environment: &'a Environment,
     pub counts: Counts,
     pub standing: Standing,
-    /// The probability that chance moved any verdict, at most.
+    /// The probability that chance refuted anything that holds, at most.
     pub alpha: f64,
     /// Items that the run was cut off before.
     pub not_run: Vec<&'a str>,

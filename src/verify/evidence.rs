@@ -83,7 +83,7 @@ pub struct Evidence {
     pub accepted: Interval,
     #[serde(with = "wire::number")]
     pub found: f64,
-    /// Where the truth lies, wrong with probability `alpha` at most.
+    /// Where the truth lies: two-sided at `alpha`, or for a [`Method::Summary`] of two stages at the level in `raw`.
     pub interval: Interval,
     pub method: Method,
     /// Two-sided; 0 where chance has no part.
