@@ -111,7 +111,7 @@ fn inside(check: &Check, tried: &Tried) -> bool {
 }
 
 #[test]
-#[ignore = "measured: 97.5 % of figures inside, 99 % wanted; stacks of DyT and Derf fall short"]
+#[ignore = "measured: 98.69 % of 28,425 figures inside, 99 % wanted; norms' gains and nearly cancelling sums fall short"]
 fn random_placements_obey_the_stated_law_and_use_it() {
     let registry = Registry::builtin();
     let (count, seeds) = (from_environment("NORMATIVE_CASES", CASES), from_environment("NORMATIVE_SEEDS", SEEDS));
