@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use normative::claims::Tier;
 use normative::report::{
-    Cell, Entry, Environment, FamilyOfClaims, Header, Judged, Outcome, Records, Standing, Stated, Summary, html, json,
-    junit, markdown,
+    Cell, Entry, Environment, FamilyOfClaims, Header, Judged, Outcome, Planted, Records, Score, Standing, Stated,
+    Summary, html, json, junit, markdown,
 };
 use normative::spec::Shape;
 use normative::verify::{Evidence, Finding, Interval, Verdict};
@@ -29,6 +29,17 @@ fn environment() -> Environment {
         device: word("cpu"),
         dtype: word("f32"),
     }
+}
+
+/// A fault that was refuted, and one that was not.
+fn score() -> Score {
+    let planted = |number, cause: Option<&str>| Planted {
+        number,
+        fault: format!("fault {number}"),
+        check: "bound <1".into(),
+        cause: cause.map(str::to_owned),
+    };
+    Score { schema: "normative/faults/1".into(), faults: vec![planted(1, Some("3 bounds & more")), planted(2, None)] }
 }
 
 /// Records of every kind of verdict: (claim, expected, placement, evidence found, accepted).
@@ -79,6 +90,7 @@ fn records() -> Records {
     let header = Header {
         schema: "normative/records/1".into(),
         environment: environment(),
+        score: score(),
         command: "normative verify pre-ln post-ln".into(),
         tier: Tier::Quick,
         seed: 0,
@@ -150,6 +162,12 @@ fn every_finding_is_counted_once_in_the_matrix_and_shown_in_the_page() {
         ["verified", "refuted", "undecided", "not applicable", "not run", "it is about training", "no &lt;memory&gt;"]
     {
         assert!(page.contains(word), "{word}");
+    }
+    // The fault score stands on the first page and leads to the faults.
+    for shown in
+        ["<a href=\"#faults\">1 of 2 planted faults</a>", "<td>3 bounds &amp; more</td>", "<td>not refuted</td>"]
+    {
+        assert!(page.contains(shown), "{shown}");
     }
     assert!(page.matches(&"says that").count() > 2 * records.header.claims.len());
 }
@@ -272,6 +290,7 @@ fn the_json_is_what_the_published_schema_says() {
             ("/claims/0/standing", serde_json::json!(null)),
             ("/counts/verified", serde_json::json!(-1)),
             ("/seed", serde_json::json!("0")),
+            ("/score/faults/0/check", serde_json::json!(7)),
         ] {
             let mut report = report.clone();
             *report.pointer_mut(pointer).expect(pointer) = wrong;

@@ -10,7 +10,8 @@ use normative::execute::{Measurement, measure};
 use normative::op::Registry;
 use normative::profile::Profile;
 use normative::report::{
-    Baseline, Entry, Environment, FILE, Header, How, Journal, Outcome, Records, Stated, Summary, Work, check, run,
+    Baseline, Entry, Environment, FILE, Header, How, Journal, Outcome, Records, Score, Stated, Summary, Work, check,
+    run,
 };
 use normative::spec::{File, Placement, Shape};
 use normative::verify::{Evidence, Finding, Interval, Verdict};
@@ -45,6 +46,7 @@ fn header(seed: u64) -> Header {
     Header {
         schema: "normative/records/1".into(),
         environment: Environment::here("cpu", "f32"),
+        score: Score::known().unwrap(),
         command: "normative verify".into(),
         tier: Tier::Quick,
         seed,

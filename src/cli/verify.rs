@@ -124,7 +124,7 @@ fn judged(args: &Args, registry: &Registry) -> Result<(Records, Result<()>)> {
     }
     let keys = works.iter().map(|work| work.key.clone()).collect();
     let environment = Environment::here(&args.device.device, &named(args.device.dtype));
-    let header = Header::new(environment, command(args), &lab, &battery.claims, keys);
+    let header = Header::new(environment, command(args), &lab, &battery.claims, keys)?;
     let (mut journal, mut records) = match &args.report {
         Some(folder) => {
             let (journal, records) = Journal::open(folder, header)?;

@@ -80,6 +80,8 @@ pub struct Candidate<'a> {
 pub fn advice(candidates: &[Candidate], registry: &Registry) -> Result<Vec<String>> {
     let all = candidates.iter().map(|candidate| fitness(candidate, 1.0, registry)).collect::<Result<Vec<_>>>()?;
     let mut sentences = Vec::new();
+    // The factor nearest to none with which one would hold, and whose it is.
+    let mut mildest: Option<(f64, &str)> = None;
     for (candidate, fitness) in candidates.iter().zip(&all) {
         let (name, blocks) = (&fitness.placement, candidate.shape.blocks);
         let faults = fitness.faults();
@@ -94,18 +96,28 @@ pub fn advice(candidates: &[Candidate], registry: &Registry) -> Result<Vec<Strin
         }
         sentences.push(format!("{name} does not hold at {blocks} blocks: {}.", faults.join("; ")));
         sentences.push(match remedy(candidate, registry)? {
-            Some((factor, then)) => format!(
-                "{name} would hold with W_O and W_2 drawn {} times as wide: gradients then within a factor of {}.",
-                digits(factor),
-                digits(then.spread),
-            ),
+            Some((factor, then)) => {
+                if mildest.is_none_or(|(known, _)| factor > known) {
+                    mildest = Some((factor, name));
+                }
+                format!(
+                    "{name} would hold with W_O and W_2 drawn {} times as wide: gradients then within a factor of {}.",
+                    digits(factor),
+                    digits(then.spread),
+                )
+            }
             None => format!("No factor on W_O and W_2 down to {SMALLEST} makes {name} hold."),
         });
     }
     let holding = all.iter().filter(|fitness| fitness.faults().is_empty());
-    sentences.push(match holding.min_by(|a, b| a.spread.total_cmp(&b.spread)) {
-        Some(best) => format!("Of these, {} has the most even gradients and holds: use it.", best.placement),
-        None => "None of these holds as it stands.".into(),
+    sentences.push(match (holding.min_by(|a, b| a.spread.total_cmp(&b.spread)), mildest) {
+        (Some(best), _) => format!("Of these, {} has the most even gradients and holds: use it.", best.placement),
+        (None, Some((factor, name))) => format!(
+            "None of these holds as it stands. The smallest change makes {name} hold: use it with W_O and W_2 drawn {} \
+             times as wide.",
+            digits(factor)
+        ),
+        (None, None) => "None of these holds, with any factor on W_O and W_2 that was tried.".into(),
     });
     Ok(sentences)
 }

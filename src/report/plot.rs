@@ -86,10 +86,35 @@ pub fn picture(name: &str, curves: &[&Curve]) -> Result<Option<Picture>> {
     };
     let words =
         format!("{name} by block, predicted: {}", curves.iter().filter_map(ends).collect::<Vec<_>>().join(", "));
-    // The page sets the size; the picture keeps its proportions.
-    let size = format!("width=\"{}\" height=\"{}\" ", SIZE.0, SIZE.1);
     let name = if logarithmic { format!("{name} (logarithmic)") } else { name.to_owned() };
-    Ok(Some(Picture { name, words, svg: svg.replacen(&size, "", 1).replace('\n', "").replace(" opacity=\"1\"", "") }))
+    Ok(Some(Picture { name, words, svg: inline(&svg) }))
+}
+
+/// A picture as a part of a page, whose style sheet sets its size, its letters and the ink of what has no colour; the
+/// picture keeps its proportions.
+fn inline(svg: &str) -> String {
+    let size = format!("width=\"{}\" height=\"{}\" ", SIZE.0, SIZE.1);
+    let ink = format!(" fill=\"#{:02X}{:02X}{:02X}\"", TEXT.0, TEXT.1, TEXT.2);
+    let mut svg = svg.replacen(&size, "", 1).replace('\n', "").replace(&ink, "");
+    // What SVG means where nothing is said.
+    for default in [" opacity=\"1\"", " stroke=\"none\"", " stroke-width=\"1\""] {
+        svg = svg.replace(default, "");
+    }
+    for attribute in ["xmlns", "font-family", "font-size"] {
+        svg = without(&svg, attribute);
+    }
+    svg.replace(" fill=\"none\"", "").replace(" \"/>", "\"/>")
+}
+
+/// A picture without an attribute, whatever its value.
+fn without(svg: &str, attribute: &str) -> String {
+    let start = format!(" {attribute}=\"");
+    let mut parts = svg.split(&start);
+    let mut rest = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        rest.push_str(part.split_once('"').map_or("", |(_, after)| after));
+    }
+    rest
 }
 
 /// Smallest and largest of all that a curve shows.

@@ -3,8 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::claims::{Claim, Lab, Tier, families};
+use crate::error::Result;
 use crate::report::curves::Curves;
 use crate::report::environment::{Environment, sha256};
+use crate::report::score::Score;
 use crate::spec::Shape;
 use crate::verify::{Finding, Verdict};
 
@@ -40,6 +42,8 @@ pub enum Entry {
 pub struct Header {
     pub schema: String,
     pub environment: Environment,
+    /// What the checks of this program are known to find.
+    pub score: Score,
     /// The command that makes these records, without where it writes them.
     pub command: String,
     pub tier: Tier,
@@ -86,7 +90,16 @@ pub struct Judged {
 
 impl Header {
     /// The header of a run over these claims and items.
-    pub fn new(environment: Environment, command: String, lab: &Lab, claims: &[Claim], items: Vec<String>) -> Self {
+    ///
+    /// # Errors
+    /// Those of [`Score::known`].
+    pub fn new(
+        environment: Environment,
+        command: String,
+        lab: &Lab,
+        claims: &[Claim],
+        items: Vec<String>,
+    ) -> Result<Self> {
         let mut present: Vec<FamilyOfClaims> = Vec::new();
         for (name, about, _) in families() {
             if claims.iter().any(|claim| claim.family() == name) {
@@ -110,9 +123,10 @@ impl Header {
             shape: subject.shape,
             text: sha256(subject.placement.text.content.as_bytes()),
         };
-        Header {
+        Ok(Header {
             schema: SCHEMA.into(),
             environment,
+            score: Score::known()?,
             command,
             tier: lab.tier,
             seed: lab.seed,
@@ -120,7 +134,7 @@ impl Header {
             claims: claims.iter().map(stated).collect(),
             subjects: lab.subjects.iter().map(subject).collect(),
             items,
-        }
+        })
     }
 
     /// In what another header differs, in words; `None` where it is the same.
@@ -138,6 +152,7 @@ impl Header {
             key @ ("command" | "tier" | "seed" | "schema") => {
                 format!("its {key} is {}, this run's {}", theirs[key], ours[key])
             }
+            "score" => "its fault score is not that of this program".into(),
             key => format!("its {key} are not those of this run"),
         })
     }

@@ -17,6 +17,8 @@ use crate::verify::{Evidence, Finding, Verdict};
 pub struct Sheet<'a> {
     pub header: &'a Header,
     pub built_from: String,
+    /// `90 of 90`.
+    pub faults_refuted: String,
     pub counts: Counts,
     pub verdicts: usize,
     pub standing: Standing,
@@ -90,8 +92,21 @@ pub struct Placement<'a> {
     pub curves: Option<&'a Curves>,
     pub pictures: Vec<Picture>,
     pub limits: Vec<String>,
-    /// Positions in [`Sheet::claims`] and in the claim's findings.
-    pub findings: Vec<(usize, usize)>,
+    pub verdicts: usize,
+    pub lines: Vec<Line<'a>>,
+}
+
+/// The findings of one verdict on one claim and placement.
+#[derive(Serialize)]
+pub struct Line<'a> {
+    pub claim: &'a str,
+    pub statement: &'a str,
+    pub word: &'static str,
+    pub verdict: Verdict,
+    pub standing: Standing,
+    pub times: usize,
+    /// Of the first of them.
+    pub reason: Option<String>,
 }
 
 /// A picture, its name, and what it shows in a sentence.
@@ -171,6 +186,7 @@ impl<'a> Sheet<'a> {
         Sheet {
             header,
             built_from: header.environment.built_from(),
+            faults_refuted: format!("{} of {}", header.score.refuted(), header.score.faults.len()),
             counts,
             verdicts: counts.all(),
             standing: summary.standing(),
@@ -189,15 +205,11 @@ impl<'a> Sheet<'a> {
 ///
 /// # Errors
 /// A picture that cannot be drawn, which is a defect.
-pub fn placements<'a>(records: &'a Records, sheet: &Sheet) -> Result<Vec<Placement<'a>>> {
+pub fn placements<'a>(records: &'a Records, sheet: &Sheet<'a>) -> Result<Vec<Placement<'a>>> {
     let one = |(index, judged): (usize, &'a crate::report::Judged)| {
         let curves = records.curves().find(|curves| curves.spec == judged.spec);
         let pictures = curves.map(plot::pictures).transpose()?.unwrap_or_default();
-        let here = |found: &Found| found.placement.as_deref() == Some(&judged.spec);
-        let of = |(c, claim): (usize, &Claim)| {
-            let found = claim.found.iter().enumerate().filter(|(_, found)| here(found));
-            found.map(|(f, _)| (c, f)).collect::<Vec<_>>()
-        };
+        let lines: Vec<Line> = sheet.claims.iter().flat_map(|claim| lines(claim, &judged.spec)).collect();
         Ok(Placement {
             anchor: format!("placement-{}", index + 1),
             spec: &judged.spec,
@@ -209,10 +221,32 @@ pub fn placements<'a>(records: &'a Records, sheet: &Sheet) -> Result<Vec<Placeme
             curves,
             pictures: pictures.into_iter().map(|p| Picture { name: p.name, words: p.words, svg: p.svg }).collect(),
             limits: curves.map_or_else(Vec::new, |curves| curves.limits.iter().map(limit).collect()),
-            findings: sheet.claims.iter().enumerate().flat_map(of).collect(),
+            verdicts: lines.iter().map(|line| line.times).sum(),
+            lines,
         })
     };
     records.header.subjects.iter().enumerate().map(one).collect()
+}
+
+/// What was found of a claim on a placement, what a reader has to see first before the rest.
+fn lines<'a>(claim: &Claim<'a>, spec: &str) -> Vec<Line<'a>> {
+    let mut lines: Vec<Line> = Vec::new();
+    for found in claim.found.iter().filter(|found| found.placement.as_deref() == Some(spec)) {
+        match lines.iter_mut().find(|line| (line.verdict, line.standing) == (found.verdict, found.standing)) {
+            Some(line) => line.times += 1,
+            None => lines.push(Line {
+                claim: claim.id,
+                statement: claim.statement,
+                word: found.word,
+                verdict: found.verdict,
+                standing: found.standing,
+                times: 1,
+                reason: found.reason.clone(),
+            }),
+        }
+    }
+    lines.sort_by_key(|line| std::cmp::Reverse(line.standing));
+    lines
 }
 
 /// `f16: values overflow from 31 blocks, gradients fit at 512`.

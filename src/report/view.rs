@@ -7,6 +7,7 @@ use crate::report::curves::Curves;
 use crate::report::environment::Environment;
 use crate::report::journal::{Outcome, Records};
 use crate::report::record::{FamilyOfClaims, Judged, Stated};
+use crate::report::score::Score;
 use crate::report::summary::{ClaimResult, Counts, Standing, Summary};
 use crate::verify::{Finding, Verdict};
 
@@ -21,6 +22,8 @@ pub struct Report<'a> {
     pub tier: crate::claims::Tier,
     pub seed: u64,
     pub environment: &'a Environment,
+    /// Planted faults, with the check that refutes each.
+    pub score: &'a Score,
     pub counts: Counts,
     pub standing: Standing,
     /// The probability that chance refuted anything that holds, at most.
@@ -87,6 +90,7 @@ impl<'a> Report<'a> {
             tier: header.tier,
             seed: header.seed,
             environment: &header.environment,
+            score: &header.score,
             counts: summary.counts(),
             standing: summary.standing(),
             alpha: records.alpha(),
