@@ -79,9 +79,16 @@ impl Lab<'_> {
     /// # Errors
     /// A shape that the placement cannot have; a network that the law does not cover.
     pub fn sampled(&self, network: &Network, draws: usize) -> Result<Arc<Curves>> {
-        self.experiments.once(key(Kind::Sampled, network, draws, self.seed), || {
-            sample(&network.graph(self.registry)?, draws, self.seed)
-        })
+        self.sampled_from(network, draws, self.seed)
+    }
+
+    /// The same from a root of one's own, for draws that nothing else of the run has seen.
+    ///
+    /// # Errors
+    /// Those of [`Lab::sampled`].
+    pub fn sampled_from(&self, network: &Network, draws: usize, seed: u64) -> Result<Arc<Curves>> {
+        self.experiments
+            .once(key(Kind::Sampled, network, draws, seed), || sample(&network.graph(self.registry)?, draws, seed))
     }
 
     /// Figures of networks with weights, on the run's device.

@@ -49,7 +49,7 @@ fn judge(lab: &Lab, index: usize) -> Result<Vec<Finding>> {
 
 /// The finding of an agreement: the refuted figures, else the worst resolved figure of every family.
 fn finding(spec: &str, agreement: &Agreement) -> Finding {
-    let refuted = agreement.refuted.iter().map(|check| evidence(agreement, check, check.law, Stage::Second));
+    let refuted = agreement.refuted.iter().map(|check| evidence(agreement, check, check.law));
     let worst = |family: Family| {
         let of = || agreement.checks.iter().filter(move |check| check.family == family);
         let resolved = of().filter(|check| check.resolved());
@@ -57,7 +57,7 @@ fn finding(spec: &str, agreement: &Agreement) -> Finding {
             a.established().total_cmp(&b.established()).then(a.margin().total_cmp(&b.margin()))
         };
         let check = resolved.max_by(by_error).or_else(|| of().min_by(|a, b| a.margin().total_cmp(&b.margin())))?;
-        Some(evidence(agreement, check, WIDEST_MARGIN * check.scale, Stage::First))
+        Some(evidence(agreement, check, WIDEST_MARGIN * check.scale))
     };
     let evidence = match agreement.refuted.is_empty() {
         false => refuted.collect(),
@@ -80,18 +80,8 @@ fn finding(spec: &str, agreement: &Agreement) -> Finding {
     }
 }
 
-/// Which seeds a check was made on.
-enum Stage {
-    First,
-    Second,
-}
-
-fn evidence(agreement: &Agreement, check: &Check, accepted: f64, stage: Stage) -> Evidence {
+fn evidence(agreement: &Agreement, check: &Check, accepted: f64) -> Evidence {
     let layout = &agreement.layout;
-    let (seeds, level) = match stage {
-        Stage::First => (agreement.seeds.0, FIRST_LEVEL),
-        Stage::Second => (agreement.seeds.1, SECOND_LEVEL),
-    };
     Evidence {
         figure: layout.name(check.figure),
         stated: Some(check.predicted),
@@ -101,7 +91,7 @@ fn evidence(agreement: &Agreement, check: &Check, accepted: f64, stage: Stage) -
         method: Method::Summary,
         alpha: FIRST_LEVEL * SECOND_LEVEL,
         beta: None,
-        sample: seeds as u64,
-        raw: vec![check.measured, check.se, seeds as f64, level, check.rounding],
+        sample: check.seeds as u64,
+        raw: vec![check.measured, check.se, check.seeds as f64, check.level, check.rounding],
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Two stages, never a retry: a figure that leaves its band at the first stage's level is judged again on fresh
 //! seeds, more of them, at a stricter level, and is refuted only if it leaves the band again on the same side.
-//! A figure inside its band is verified within a margin that is stated, since it depends on the seeds spent.
+//! A figure inside its band is verified within a margin that is stated, since it depends on the seeds spent; a family of
+//! figures that the first stage does not resolve is looked at on the fresh seeds too.
 
 use serde::{Deserialize, Serialize};
 
@@ -119,6 +120,9 @@ pub struct Check {
     pub rounding: f64,
     /// What the error is relative to: 1 for an overlap, else the prediction.
     pub scale: f64,
+    /// On how many seeds, and at which two-sided level.
+    pub seeds: usize,
+    pub level: f64,
 }
 
 impl Check {
@@ -169,8 +173,8 @@ impl Check {
 /// A figure leaves its band when `|measured - predicted| > law + t se`, t being Student's quantile and the seed the unit; one
 /// predicted exactly (law 0) has no band but rounding, and one predicted zero must be measured zero.
 pub fn checks(predicted: &Profile, measured: &Profile, level: f64) -> Vec<Check> {
-    let seeds = measured.seeds.unwrap_or(1) as f64;
-    let quantile = student_quantile(seeds - 1.0, level);
+    let seeds = measured.seeds.unwrap_or(1);
+    let quantile = student_quantile(seeds as f64 - 1.0, level);
     let layout = &predicted.layout;
     let check = |figure: usize| {
         let (theory, fact) = (&predicted.figures[figure], &measured.figures[figure]);
@@ -181,7 +185,7 @@ pub fn checks(predicted: &Profile, measured: &Profile, level: f64) -> Vec<Check>
         let chance = if se == 0.0 { 0.0 } else { quantile * se };
         let rounding = rounding(measured, figure, p, f64::from(f32::EPSILON));
         let reach = chance + rounding;
-        Some(Check { figure, family, predicted: p, law, measured: m, se, reach, rounding, scale })
+        Some(Check { figure, family, predicted: p, law, measured: m, se, reach, rounding, scale, seeds, level })
     };
     (0..layout.figures.len()).filter_map(check).collect()
 }
@@ -215,6 +219,7 @@ pub struct Agreement {
     pub seeds: (usize, usize),
     /// The first seed of the first stage.
     pub first_seed: u64,
+    /// Every figure on the first seeds; those of a family that these left open, on the second.
     pub checks: Vec<Check>,
     /// The figures that left their band at both stages, on the same side.
     pub refuted: Vec<Check>,
@@ -241,30 +246,104 @@ pub fn agreement<E>(
     first: &Profile,
     again: impl FnOnce() -> Result<Profile, E>,
 ) -> Result<Agreement, E> {
-    let checks_first = checks(predicted, first, FIRST_LEVEL);
+    let mut judged = checks(predicted, first, FIRST_LEVEL);
     let mut seeds = (first.seeds.unwrap_or(1), 0);
     let mut refuted = Vec::new();
-    if checks_first.iter().any(Check::outside) {
+    let open = unresolved(&judged);
+    if judged.iter().any(Check::outside) || !open.is_empty() {
         let second = again()?;
         seeds.1 = second.seeds.unwrap_or(1);
-        let alarmed =
-            |c: &Check| checks_first.iter().any(|f| f.figure == c.figure && f.outside() && f.above() == c.above());
-        refuted = checks(predicted, &second, SECOND_LEVEL);
-        refuted.retain(|c| c.outside() && alarmed(c));
+        let second = checks(predicted, &second, SECOND_LEVEL);
+        let alarmed = |c: &Check| judged.iter().any(|f| f.figure == c.figure && f.outside() && f.above() == c.above());
+        refuted = second.iter().filter(|c| c.outside() && alarmed(c)).cloned().collect();
+        judged.retain(|check| !open.contains(&check.family));
+        judged.extend(second.into_iter().filter(|check| open.contains(&check.family)));
     }
     let reason = predicted
         .figures
         .iter()
         .chain(&first.figures)
         .find_map(|f| f.reason.clone().filter(|_| predicted.layout.shape.tokens > 1));
-    let families = Family::ALL.iter().map(|family| checks_first.iter().filter(move |c| c.family == *family));
-    let unresolved = families.into_iter().any(|mut of| of.clone().count() > 0 && of.all(|c| !c.resolved()));
     let verdict = match () {
         () if !refuted.is_empty() => Verdict::Refuted,
-        () if checks_first.is_empty() => Verdict::NotApplicable,
-        () if unresolved => Verdict::Undecided,
+        () if judged.is_empty() => Verdict::NotApplicable,
+        () if !unresolved(&judged).is_empty() => Verdict::Undecided,
         () => Verdict::Verified,
     };
     let layout = predicted.layout.clone();
-    Ok(Agreement { layout, verdict, seeds, first_seed: 0, checks: checks_first, refuted, reason })
+    Ok(Agreement { layout, verdict, seeds, first_seed: 0, checks: judged, refuted, reason })
+}
+
+/// The families of which no figure is resolved.
+fn unresolved(checks: &[Check]) -> Vec<Family> {
+    let of = |family: Family| checks.iter().filter(move |check| check.family == family);
+    Family::ALL.into_iter().filter(|family| of(*family).count() > 0 && of(*family).all(|c| !c.resolved())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fold::Graph;
+    use crate::op::Registry;
+    use crate::predict::predict;
+    use crate::profile::Kind;
+    use crate::spec::{Setting, Shape};
+    use crate::zoo;
+
+    fn predicted() -> Profile {
+        let registry = Registry::builtin();
+        let shape = Shape { width: 64, blocks: 2, tokens: 4, heads: 2, ffn_width: 256, causal: false };
+        let network = zoo::placement("pre-ln", &registry.vocabulary()).expect("built in").at(shape).expect("a shape");
+        predict(&Graph::new(&network, &Setting::standard(), &registry).expect("a graph")).expect("a prediction")
+    }
+
+    /// A measurement that finds `times` what is predicted, with a standard error of `spread` of it; of one family another.
+    fn measured(predicted: &Profile, seeds: usize, times: f64, spread: impl Fn(Family) -> f64) -> Profile {
+        let mut profile = Profile { kind: Kind::Measured, seeds: Some(seeds), ..predicted.clone() };
+        for (index, figure) in profile.figures.iter_mut().enumerate() {
+            let family = Family::of(&predicted.layout, index);
+            figure.se = figure.value.map(|value| spread(family) * value.abs());
+            figure.value =
+                figure.value.map(|value| if family == Family::ScoreGradient { times * value } else { value });
+        }
+        profile
+    }
+
+    #[test]
+    fn a_family_that_the_first_seeds_leave_open_is_judged_on_fresh_ones() {
+        let predicted = predicted();
+        let wide = |family| if family == Family::ScoreGradient { 0.5 } else { 1e-3 };
+        let first = measured(&predicted, 16, 1.1, wide);
+        let judge = |times: f64, spread: f64| {
+            let second = measured(&predicted, 64, times, |_| spread);
+            agreement(&predicted, &first, || Ok::<_, ()>(second)).expect("it cannot fail")
+        };
+        let settled = judge(1.1, 1e-3);
+        assert_eq!((settled.verdict, settled.seeds), (Verdict::Verified, (16, 64)));
+        for check in &settled.checks {
+            let second = check.family == Family::ScoreGradient;
+            let expected = if second { (64, SECOND_LEVEL) } else { (16, FIRST_LEVEL) };
+            assert_eq!((check.seeds, check.level), expected);
+        }
+        assert_eq!(judge(1.1, 0.5).verdict, Verdict::Undecided);
+        // What only the second look shows is no refutation: that takes two.
+        assert_ne!(judge(3.0, 1e-3).verdict, Verdict::Refuted);
+    }
+
+    #[test]
+    fn what_the_first_seeds_settle_is_not_measured_again() {
+        let predicted = predicted();
+        let first = measured(&predicted, 16, 1.0, |_| 1e-3);
+        let judged = agreement(&predicted, &first, || Err("measured again")).expect("one look is enough");
+        assert_eq!((judged.verdict, judged.seeds), (Verdict::Verified, (16, 0)));
+    }
+
+    #[test]
+    fn a_figure_outside_its_band_twice_on_one_side_is_refuted() {
+        let predicted = predicted();
+        let profile = |seeds, times| measured(&predicted, seeds, times, |_| 1e-3);
+        let judge = |times| agreement(&predicted, &profile(16, 3.0), || Ok::<_, ()>(profile(64, times)));
+        assert_eq!(judge(3.0).map(|a| a.verdict), Ok(Verdict::Refuted));
+        assert_ne!(judge(0.2).map(|a| a.verdict), Ok(Verdict::Refuted));
+    }
 }
