@@ -116,6 +116,30 @@ fn the_command_ends_with_one_on_a_change_and_never_writes_over_a_baseline() {
 }
 
 #[test]
+fn several_baselines_are_all_written_or_none() {
+    let place = tempfile::tempdir().unwrap();
+    let shape = ["--width", "32", "--blocks", "1", "--tokens", "2", "--seeds", "2"];
+    let save = |specs: &[&str]| normative(place.path(), &[&["baseline", "save", "kept"], specs, &shape[..]].concat());
+    let kept = || std::fs::read_dir(place.path().join("kept")).unwrap().count();
+    std::fs::create_dir(place.path().join("kept")).unwrap();
+    assert_eq!(save(&["post-ln"]).status.code(), Some(0));
+    assert_eq!(save(&["pre-ln", "post-ln"]).status.code(), Some(2));
+    assert_eq!(kept(), 1);
+    let regress = normative(place.path(), &["regress", "post-ln", "pre-ln", "--baseline", "kept"]);
+    assert_eq!(regress.status.code(), Some(2), "pre-ln has none");
+    assert!(regress.stdout.is_empty());
+}
+
+#[test]
+fn the_built_in_placements_are_what_their_committed_baselines_say() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let regress = normative(root, &["regress", "--baseline", "reports/baseline"]);
+    let said = String::from_utf8_lossy(&regress.stdout);
+    assert_eq!(regress.status.code(), Some(0), "{said}{}", String::from_utf8_lossy(&regress.stderr));
+    assert_eq!(said.matches(": unchanged, ").count(), normative::zoo::names().count(), "{said}");
+}
+
+#[test]
 fn a_file_that_is_no_baseline_is_refused_with_its_place() {
     let place = tempfile::tempdir().unwrap();
     std::fs::write(place.path().join("mine.toml"), VARIANT).unwrap();

@@ -54,16 +54,20 @@ pub fn run(args: &Args, registry: &Registry) -> Result<Outcome> {
         dtype: args.device.dtype(),
     };
     let placements = placements(&args.specs, registry)?;
+    let files = placements
+        .iter()
+        .map(|placement| file_of(&args.path, placement, placements.len()))
+        .collect::<Result<Vec<_>>>()?;
+    // Before anything is measured or written.
+    if let Some(there) = files.iter().find(|file| file.exists() && !args.replace) {
+        return Err(Error::File {
+            path: there.clone(),
+            cause: "there is a baseline already".into(),
+            help: "compare with `normative regress`, or write over it with --replace".into(),
+        });
+    }
     let mut written = String::new();
-    for placement in &placements {
-        let file = file_of(&args.path, placement, placements.len())?;
-        if file.exists() && !args.replace {
-            return Err(Error::File {
-                path: file,
-                cause: "there is a baseline already".into(),
-                help: "compare with `normative regress`, or write over it with --replace".into(),
-            });
-        }
+    for (placement, file) in placements.iter().zip(&files) {
         let profile = measure(&args.shape.graph(placement, registry)?, &how)?.profile();
         let measured = How {
             options: args.shape.given().iter().map(|(name, value)| format!("--{name}={value}")).collect(),
@@ -71,7 +75,7 @@ pub fn run(args: &Args, registry: &Registry) -> Result<Outcome> {
             seeds: how.seeds,
             seed: how.first_seed,
         };
-        write_file(&file, &Baseline::new(&placement.name, measured, &profile).text()?)?;
+        write_file(file, &Baseline::new(&placement.name, measured, &profile).text()?)?;
         written += &format!("{} written\n", file.display());
     }
     output::print(&written)?;

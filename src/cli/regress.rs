@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use candle_core::{DType, Device};
 use clap::{Args as ClapArgs, FromArgMatches};
 use serde_json::json;
 
@@ -45,8 +46,11 @@ struct Compared {
 
 pub fn run(args: &Args, registry: &Registry) -> Result<Outcome> {
     let placements = placements(&args.specs, registry)?;
-    let one = |placement: &Placement| compare(args, placement, placements.len(), registry);
-    let all = placements.iter().map(one).collect::<Result<Vec<_>>>()?;
+    let device = device(&args.device)?;
+    // Every baseline is read before anything is measured.
+    let read = |placement| Kept::read(args, placement, placements.len());
+    let kept = placements.iter().map(read).collect::<Result<Vec<_>>>()?;
+    let all = kept.iter().map(|kept| compare(args, kept, &device, registry)).collect::<Result<Vec<_>>>()?;
     match args.format {
         Format::Table => output::print(&all.iter().map(text).collect::<String>())?,
         Format::Json => output::print_json(&json!({
@@ -59,31 +63,47 @@ pub fn run(args: &Args, registry: &Registry) -> Result<Outcome> {
     Ok(if all.iter().any(|compared| !compared.moved.is_empty()) { Outcome::Refuted } else { Outcome::Held })
 }
 
-fn compare(args: &Args, placement: &Placement, placements: usize, registry: &Registry) -> Result<Compared> {
-    let file = file_of(&args.baseline, placement, placements)?;
-    let baseline = Baseline::read(&file)?;
-    let wrong = |cause: String| Error::File {
-        path: file.clone(),
-        cause,
-        help: "write it anew with `normative baseline save --replace`".into(),
-    };
-    if baseline.placement != placement.name {
-        return Err(wrong(format!("this is the baseline of {}, not of {}", baseline.placement, placement.name)));
+/// A variant with its baseline, as it was read.
+struct Kept<'a> {
+    placement: &'a Placement,
+    baseline: Baseline,
+    shape: ShapeArgs,
+    dtype: DType,
+}
+
+impl<'a> Kept<'a> {
+    fn read(args: &Args, placement: &'a Placement, placements: usize) -> Result<Kept<'a>> {
+        let file = file_of(&args.baseline, placement, placements)?;
+        let baseline = Baseline::read(&file)?;
+        let wrong = |cause: String| Error::File {
+            path: file.clone(),
+            cause,
+            help: "write it anew with `normative baseline save --replace`".into(),
+        };
+        if baseline.placement != placement.name {
+            return Err(wrong(format!("this is the baseline of {}, not of {}", baseline.placement, placement.name)));
+        }
+        let how = &baseline.measured;
+        let shape = shape(&how.options).map_err(wrong)?;
+        let dtype = dtype(&how.dtype).ok_or_else(|| wrong(format!("unknown dtype \"{}\"", how.dtype)))?;
+        Ok(Kept { placement, baseline, shape, dtype })
     }
-    let shape = shape(&baseline.measured.options).map_err(wrong)?;
+}
+
+fn compare(args: &Args, kept: &Kept, device: &Device, registry: &Registry) -> Result<Compared> {
+    let Kept { placement, baseline, shape, dtype } = kept;
+    let before = &baseline.measured;
     let how = How {
-        seed: args.seed.unwrap_or(baseline.measured.seed),
-        seeds: args.seeds.map_or(baseline.measured.seeds, |seeds| seeds as usize),
-        ..baseline.measured.clone()
+        seed: args.seed.unwrap_or(before.seed),
+        seeds: args.seeds.map_or(before.seeds, |seeds| seeds as usize),
+        ..before.clone()
     };
-    let device = device(&args.device)?;
-    let dtype = dtype(&how.dtype).ok_or_else(|| wrong(format!("unknown dtype \"{}\"", how.dtype)))?;
-    let measurement = Measurement { seeds: how.seeds, first_seed: how.seed, device, dtype };
+    let measurement = Measurement { seeds: how.seeds, first_seed: how.seed, device: device.clone(), dtype: *dtype };
     let now = measure(&shape.graph(placement, registry)?, &measurement)?.profile();
     Ok(Compared {
         placement: placement.name.clone(),
         figures: baseline.figures.len(),
-        same_networks: (how.seed, how.seeds) == (baseline.measured.seed, baseline.measured.seeds),
+        same_networks: (how.seed, how.seeds) == (before.seed, before.seeds),
         moved: baseline.moved(&now, &how),
     })
 }
