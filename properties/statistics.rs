@@ -111,6 +111,29 @@ fn log_normal_and_catoni_cover_where_students_interval_does_not() {
 }
 
 #[test]
+fn the_exponent_of_a_mean_is_covered_where_that_of_single_draws_is_another() {
+    let (alpha, runs, seeds, ratio) = (1e-2, 10_000, 48, 4.0f64);
+    // ln y has mean 0 and variance 1.5 at a, mean 1 and variance 0.25 at b, and they are correlated.
+    let pairs = |stream: &mut Stream| -> Vec<(f64, f64)> {
+        let z = stream.normals(2 * seeds);
+        let pair = |z: &[f64]| ((1.5f64.sqrt() * z[0]).exp(), (1.0 + 0.5 * (0.6 * z[0] + 0.8 * z[1])).exp());
+        z.chunks_exact(2).map(pair).collect()
+    };
+    let (single, truth) = (1.0 / ratio.ln(), (1.0 + (0.25 - 1.5) / 2.0) / ratio.ln());
+    let exponent = |stream: &mut Stream| Evidence::exponent("e", &pairs(stream), ratio, ANY, alpha);
+    let missed = misses(runs, truth, exponent);
+    assert!(rate(missed, runs).from <= alpha, "{missed} of {runs}");
+    // A line through logarithms finds the exponent of single draws, surely not the mean's.
+    let line = |stream: &mut Stream| {
+        let lines: Vec<Vec<(f64, f64)>> =
+            pairs(stream).iter().map(|(a, b)| vec![(0.0, a.ln()), (ratio.ln(), b.ln())]).collect();
+        Evidence::slope("s", &lines, ANY, alpha)
+    };
+    assert!(rate(misses(runs, single, line), runs).from <= alpha);
+    assert!(rate(misses(runs, truth, line), runs).from > 0.5);
+}
+
+#[test]
 fn catoni_covers_every_law_of_known_variance() {
     let (alpha, runs) = (1e-2, 4_000);
     for (name, draw, mean, variance) in laws() {

@@ -6,7 +6,7 @@
 //! Gradients of some placements spread far more between draws than others'. So every law is judged on a few draws first, and
 //! where these leave it open on fresh ones, as many as the spread of the first asks for; each stage has half of the alpha.
 
-use crate::claims::experiment::{Curves, Network};
+use crate::claims::experiment::Network;
 use crate::claims::subjects::{pool, replay};
 use crate::claims::{About, Claim, Item, Lab, Subject, Tier, share};
 use crate::error::{Error, Result};
@@ -194,13 +194,15 @@ fn by_depth(lab: &Lab, subject: &Subject, quantity: Quantity, stage: &Stage) -> 
         let figure = format!("1 - overlap behind block {}: exponential collapse", blocks[2]);
         return Ok(vec![Evidence::mean(figure, &of(blocks[2])?, Interval::at_most(COLLAPSED.sqrt()), alpha)]);
     }
-    let exponent = (ladder[2] / ladder[0]).ln() / (blocks[2] as f64 / blocks[0] as f64).ln();
     let found = [of(blocks[0])?, of(blocks[1])?, of(blocks[2])?];
-    let lines = lines(&blocks.map(|l| l as f64), &found);
+    let pairs = pairs(&found[0], &found[2]);
+    let ratio = blocks[2] as f64 / blocks[0] as f64;
+    let exponent = (ladder[2] / ladder[0]).ln() / ratio.ln();
     let class = class(ladder);
     let figure = format!("{}, {}: exponent in l, l = {}..{}", name(quantity), word(class), blocks[0], blocks[2]);
     let parts = if lab.tier == Tier::Full && quantity == Quantity::SecondMoment { 2.0 } else { 1.0 };
-    let mut evidence = vec![Evidence::slope(figure, &lines, around(lab, exponent), alpha / parts).stating(exponent)];
+    let accepted = around(lab, exponent);
+    let mut evidence = vec![Evidence::exponent(figure, &pairs, ratio, accepted, alpha / parts).stating(exponent)];
     if parts == 2.0 {
         let ladders: Vec<[f64; 3]> = (0..found[0].len()).map(|i| [found[0][i], found[1][i], found[2][i]]).collect();
         evidence.extend(Evidence::growth(format!("second moment, {}", word(class)), &ladders, class, alpha / parts));
@@ -210,22 +212,22 @@ fn by_depth(lab: &Lab, subject: &Subject, quantity: Quantity, stage: &Stage) -> 
 
 fn by_width(lab: &Lab, subject: &Subject, quantity: Quantity, stage: &Stage) -> Result<Vec<Evidence>> {
     const BLOCKS: usize = 4;
-    let widths = [1, 2, 4].map(|factor| factor * subject.shape.width);
-    let mut ladder = Vec::new();
-    let mut found = Vec::new();
-    for width in widths {
-        let ffn_width = width / subject.shape.width * subject.shape.ffn_width;
+    const WIDER: usize = 4;
+    let at = |factor: usize| -> Result<(f64, Vec<f64>)> {
+        let (width, ffn_width) = (factor * subject.shape.width, factor * subject.shape.ffn_width);
         let shape = Shape { width, ffn_width, blocks: BLOCKS, tokens: TOKENS, ..subject.shape };
         let network = network(subject, shape);
-        ladder.push(predicted(&predict(&network.graph(lab.registry)?)?, BLOCKS / 2, quantity)?);
-        let curves: std::sync::Arc<Curves> = lab.sampled_from(&network, stage.draws, stage.seed)?;
-        found.push(curves.at(BLOCKS / 2, quantity)?);
-    }
-    let exponent = (ladder[2] / ladder[0]).ln() / 4f64.ln();
-    let lines = lines(&widths.map(|d| d as f64), &found);
+        let expected = predicted(&predict(&network.graph(lab.registry)?)?, BLOCKS / 2, quantity)?;
+        Ok((expected, lab.sampled_from(&network, stage.draws, stage.seed)?.at(BLOCKS / 2, quantity)?))
+    };
+    let (narrow, wide) = (at(1)?, at(WIDER)?);
+    let ratio = WIDER as f64;
+    let exponent = (wide.0 / narrow.0).ln() / ratio.ln();
+    let width = subject.shape.width;
     let figure =
-        format!("{} behind block {}: exponent in d, d = {}..{}", name(quantity), BLOCKS / 2, widths[0], widths[2]);
-    Ok(vec![Evidence::slope(figure, &lines, around(lab, exponent), stage.alpha).stating(exponent)])
+        format!("{} behind block {}: exponent in d, d = {width}..{}", name(quantity), BLOCKS / 2, WIDER * width);
+    let (pairs, accepted) = (pairs(&narrow.1, &wide.1), around(lab, exponent));
+    Ok(vec![Evidence::exponent(figure, &pairs, ratio, accepted, stage.alpha).stating(exponent)])
 }
 
 /// The exponents that count as the stated one: nearer to it than to the next class's, in the quick tier nearer than to the
@@ -238,10 +240,9 @@ fn around(lab: &Lab, exponent: f64) -> Interval {
     Interval::around(exponent, margin * exponent.abs().max(1.0))
 }
 
-/// A line a draw, in logarithms.
-fn lines(x: &[f64], found: &[Vec<f64>]) -> Vec<Vec<(f64, f64)>> {
-    let draws = found.iter().map(Vec::len).min().unwrap_or(0);
-    (0..draws).map(|i| x.iter().zip(found).map(|(x, y)| (x.ln(), y[i].ln())).collect()).collect()
+/// A pair a draw.
+fn pairs(a: &[f64], b: &[f64]) -> Vec<(f64, f64)> {
+    a.iter().copied().zip(b.iter().copied()).collect()
 }
 
 fn name(quantity: Quantity) -> &'static str {

@@ -82,6 +82,23 @@ impl Evidence {
         Evidence::judged(figure, Method::Slope, lines.iter().flat_map(one).collect(), accepted, alpha, lines.len())
     }
 
+    /// The exponent between a and b of the mean of y, `ln(E y_b / E y_a) / ln(b/a)`, from one pair (y_a, y_b) a seed, each log-normal
+    /// between seeds as gradients of deep networks are.
+    ///
+    /// It is the mean's exponent, which closed forms give, and not that of a single network: with ln y of variance s^2 the mean
+    /// is exp(mu + s^2/2), and s^2 depends on depth. Student's interval of the difference of the two mu takes half of alpha, the
+    /// chi-square intervals of the two s^2 a quarter each.
+    pub fn exponent(
+        figure: impl Into<String>,
+        pairs: &[(f64, f64)],
+        ratio: f64,
+        accepted: Interval,
+        alpha: f64,
+    ) -> Self {
+        let raw = std::iter::once(ratio.ln()).chain(pairs.iter().flat_map(|(a, b)| [*a, *b])).collect();
+        Evidence::judged(figure, Method::Exponent, raw, accepted, alpha, pairs.len())
+    }
+
     /// The class of a growth law, from one ladder (y(n), y(2n), y(4n)) a seed; every part must be verified.
     ///
     /// By contrasts that are linear in y, so that their means need no bias correction: the increment of the second doubling
@@ -171,6 +188,9 @@ fn estimate(method: Method, raw: &[f64], alpha: f64) -> (f64, Interval) {
             Some(slopes) => of_groups(&slopes, alpha),
             None => NOTHING,
         },
+        (Method::Exponent, [span, values @ ..]) if values.len() > 3 && values.iter().all(|value| *value > 0.0) => {
+            exponent(*span, values, alpha)
+        }
         (Method::Bounded, [from, to, values @ ..]) => bounded(values, *from, *to, alpha),
         _ => NOTHING,
     }
@@ -218,6 +238,18 @@ fn log_normal(values: &[f64], alpha: f64) -> (f64, Interval) {
     let mean_of = |mu: f64, variance: f64| (mu + variance / 2.0).exp();
     let interval = Interval::new(mean_of(centre.from, squares / above), mean_of(centre.to, squares / below));
     (mean_of(mean, squares / degrees), interval)
+}
+
+fn exponent(span: f64, pairs: &[f64], alpha: f64) -> (f64, Interval) {
+    let (before, behind): (Vec<f64>, Vec<f64>) = pairs.chunks_exact(2).map(|pair| (pair[0].ln(), pair[1].ln())).unzip();
+    let steps: Vec<f64> = before.iter().zip(&behind).map(|(a, b)| b - a).collect();
+    let degrees = steps.len() as f64 - 1.0;
+    let [from, to] = [&before, &behind].map(|logs| moments(logs).1);
+    let centre = student(&steps, alpha / 2.0);
+    let (below, above) = chi_square_quantiles(degrees, alpha / 8.0);
+    let of = |step: f64, from: f64, to: f64| (step + (to - from) / 2.0) / span;
+    let interval = Interval::new(of(centre.from, from / below, to / above), of(centre.to, from / above, to / below));
+    (of(moments(&steps).0, from / degrees, to / degrees), interval)
 }
 
 fn catoni(values: &[f64], variance: f64, alpha: f64) -> (f64, Interval) {

@@ -65,6 +65,8 @@ pub enum Method {
     Catoni,
     /// `raw` is, line by line, the number of points and their pairs x, y; a least-squares slope each, then as `Student`.
     Slope,
+    /// `raw` is ln(b/a), then a pair of positive values a seed, at a and at b; intervals of the parameters of log-normal laws.
+    Exponent,
     /// `raw = [from, to, values...]`, one a seed within these limits; an empirical-Bernstein sequence.
     Bounded,
     /// `raw = [successes, trials]`; Clopper and Pearson's interval.
