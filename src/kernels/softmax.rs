@@ -5,8 +5,10 @@ use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::lanes::Real;
+use super::dispatch::{Path, Task};
+use super::lanes::{Lanes, Real, Terms, at, sum};
 use super::packed::{Element, by_type, elements, readable, rows};
+use super::registers::Machine;
 use super::storage::Storage;
 use crate::error::{Error, Result};
 
@@ -100,18 +102,47 @@ impl SoftmaxBack {
         let mut dx = vec![S::default(); y.len()];
         let chunk = width * ROWS;
         dx.par_chunks_mut(chunk).zip(y.par_chunks(chunk).zip(dy.par_chunks(chunk))).for_each(|(dx, (y, dy))| {
-            let both = y.chunks_exact(width).zip(dy.chunks_exact(width));
-            for (dx, (y, dy)) in dx.chunks_exact_mut(width).zip(both) {
-                let mut along = S::Real::ZERO;
-                for (y, dy) in y.iter().zip(dy) {
-                    along = y.widen().fma(dy.widen(), along);
-                }
-                for (dx, (y, dy)) in dx.iter_mut().zip(y.iter().zip(dy)) {
-                    *dx = S::narrow(y.widen() * (dy.widen() - along));
-                }
-            }
+            Path::best().run(Back { y, dy, dx, width });
         });
         Ok(S::to_cpu_storage_owned(dx))
+    }
+}
+
+/// Rows to pull back.
+struct Back<'a, S> {
+    y: &'a [S],
+    dy: &'a [S],
+    dx: &'a mut [S],
+    width: usize,
+}
+
+impl<S: Storage> Task for Back<'_, S> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<M: Machine>(self) {
+        let both = self.y.chunks_exact(self.width).zip(self.dy.chunks_exact(self.width));
+        for (dx, (y, dy)) in self.dx.chunks_exact_mut(self.width).zip(both) {
+            let [along] = sum::<M, _, 1, _>(self.width, &Products(y, dy));
+            for (dx, (y, dy)) in dx.iter_mut().zip(y.iter().zip(dy)) {
+                *dx = S::narrow(y.widen() * (dy.widen() - along));
+            }
+        }
+    }
+}
+
+/// The terms of sum(y dy).
+struct Products<'a, S>(&'a [S], &'a [S]);
+
+impl<M: Machine, S: Storage> Terms<M, S::Real, 1> for Products<'_, S> {
+    #[inline(always)]
+    fn full(&self, [sum]: [<S::Real as Real>::Lanes<M>; 1], from: usize) -> [<S::Real as Real>::Lanes<M>; 1] {
+        [S::load::<M>(at(self.0, from)).fma(S::load::<M>(at(self.1, from)), sum)]
+    }
+
+    #[inline(always)]
+    fn one(&self, [sum]: [S::Real; 1], i: usize) -> [S::Real; 1] {
+        [self.0[i].widen().fma(self.1[i].widen(), sum)]
     }
 }
 
