@@ -11,6 +11,7 @@ mod convention;
 pub mod cuda;
 mod custom;
 mod dispatch;
+mod exponential;
 mod forward;
 mod lanes;
 mod packed;
