@@ -312,6 +312,12 @@ mod tests {
             stream.counter = first;
             stream.block(&mut wide);
             assert_eq!(plain, wide);
+            #[cfg(target_arch = "x86_64")]
+            if std::arch::is_x86_feature_detected!("avx2") {
+                // SAFETY: the feature was detected on the line above; the function has no other requirement.
+                unsafe { block_avx2(stream.key, stream.nonce, first, &mut wide) };
+                assert_eq!(plain, wide);
+            }
         }
     }
 }
