@@ -4,7 +4,7 @@ use crate::claims::{
     About, Claim, Item, Lab, author, brief, equivalence, gradients, growth, init, kernels, moments, normalizer,
     prediction, rank, sampling, update,
 };
-use crate::error::{Error, Result, nearest};
+use crate::error::{Error, Result};
 use crate::verify::budget::{self, Pool};
 
 /// The families in the order in which reports have them: name, what it is about, its claims.
@@ -56,8 +56,7 @@ impl Battery {
         let Some(glob) = glob else { return Ok(Battery { claims: all.collect() }) };
         let (claims, others): (Vec<Claim>, Vec<Claim>) = all.partition(|claim| matches(glob, claim.id));
         if claims.is_empty() {
-            let ids: Vec<&str> = others.iter().map(|claim| claim.id).collect();
-            let near = nearest(glob, ids.iter().copied());
+            let near = nearest_to(glob, others.iter().map(|claim| claim.id));
             return Err(Error::Option {
                 message: format!("no claim matches \"{glob}\""),
                 help: match near {
@@ -90,6 +89,34 @@ impl Battery {
     }
 }
 
+/// The id that the fewest edits bring to a misspelt glob's form, if those are at most a third of its letters.
+fn nearest_to<'a>(glob: &str, ids: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let letters = glob.chars().filter(|c| *c != '*').count();
+    let near = ids.map(|id| (edits(glob, id), id)).min_by_key(|(edits, _)| *edits)?;
+    (near.0 <= 1.max(letters / 3)).then_some(near.1)
+}
+
+/// Letters to change, insert or leave out until a text is of a glob's form (Levenshtein; a star takes any text for nothing).
+fn edits(glob: &str, text: &str) -> usize {
+    let text: Vec<char> = text.chars().collect();
+    // The edits from what was read of the glob to the text's first letters, by their number.
+    let mut row: Vec<usize> = (0..=text.len()).collect();
+    for wanted in glob.chars() {
+        let before = row.clone();
+        row[0] = before[0] + usize::from(wanted != '*');
+        for at in 1..row.len() {
+            row[at] = match wanted {
+                '*' => before[at].min(row[at - 1]),
+                _ => {
+                    let changed = before[at - 1] + usize::from(text[at - 1] != wanted);
+                    changed.min(before[at] + 1).min(row[at - 1] + 1)
+                }
+            };
+        }
+    }
+    row[text.len()]
+}
+
 /// Whether a text is of a glob's form.
 fn matches(glob: &str, text: &str) -> bool {
     match glob.split_once('*') {
@@ -116,6 +143,19 @@ mod tests {
         let whole = spent(Pool::BuiltIn) + spent(Pool::User);
         assert!(whole <= limit && whole > 0.99 * budget::RUN, "{whole:e}");
         assert!(spent(Pool::User) <= budget::USERS * (1.0 + claims * f64::EPSILON));
+    }
+
+    #[test]
+    fn a_misspelt_glob_is_told_the_nearest_id() {
+        for (glob, text, expected) in
+            [("kitten", "sitting", 3), ("gro*r", "growth.linear", 0), ("grwth.*", "growth.linear", 1), ("", "ab", 2)]
+        {
+            assert_eq!(edits(glob, text), expected, "{glob} {text}");
+        }
+        let near = |glob| nearest_to(glob, ["growth.linear", "rank.decay"].into_iter());
+        assert_eq!(near("grwth.*"), Some("growth.linear"));
+        assert_eq!(near("*.decoy"), Some("rank.decay"));
+        assert_eq!(near("nothing.of.the.kind*"), None);
     }
 
     #[test]

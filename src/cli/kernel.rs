@@ -258,6 +258,8 @@ fn widths(report: &Report) -> String {
 fn ratio(ratio: f64) -> String {
     match ratio {
         r if r.is_infinite() => "NaN".into(),
+        // Exact.
+        0.0 => "0".into(),
         r if r < 1000.0 => format!("{r:.3}"),
         r => format!("{r:.1e}"),
     }

@@ -1,9 +1,10 @@
 //! The figures of one pass, in the order of a layout; all sums in f64, on the device where the values are.
 
-use candle_core::{D, DType, Tensor};
+use candle_core::{DType, Tensor};
 
 use crate::error::{Error, Result};
 use crate::execute::pass::{Ends, Sink};
+use crate::kernels::{overlaps, squares};
 use crate::op::Gradient;
 use crate::profile::{Layout, Place, Quantity};
 
@@ -46,14 +47,15 @@ impl<'a> Figures<'a> {
         let from = self.first(place);
         let of_place = self.layout.figures[from..].iter().take_while(|(p, _)| *p == place);
         for (at, (_, quantity)) in (from..).zip(of_place) {
-            let figure = match (quantity, cotangent) {
+            self.taken[at] = match (quantity, cotangent) {
                 (Quantity::SecondMoment, _) => {
-                    squares(value).and_then(|s| s * (self.networks as f64 / value.elem_count() as f64)).map(Some)
+                    let mean = squares(value, self.networks)? * (self.networks as f64 / value.elem_count() as f64);
+                    Some(mean.map_err(Error::at("a figure"))?)
                 }
-                (Quantity::Overlap, _) => overlap(value),
-                (Quantity::Gradient, cotangent) => cotangent.map(squares).transpose(),
+                (Quantity::Overlap, _) if self.layout.shape.tokens < 2 => None,
+                (Quantity::Overlap, _) => Some(overlaps(value)?),
+                (Quantity::Gradient, cotangent) => cotangent.map(|c| squares(c, self.networks)).transpose()?,
             };
-            self.taken[at] = figure.map_err(Error::at("a figure"))?;
         }
         Ok(())
     }
@@ -73,23 +75,4 @@ impl Sink for Figures<'_> {
         }
         Ok(())
     }
-}
-
-/// The sum of squares in each network, `(networks,)`.
-fn squares(value: &Tensor) -> candle_core::Result<Tensor> {
-    value.to_dtype(DType::F64)?.sqr()?.flatten_from(1)?.sum(1)
-}
-
-/// Mean cosine between pairs of different tokens in each network, `(networks,)`; none for one token:
-/// (|sum_a u_a|^2 - T)/(T (T - 1)) with u_a the tokens' unit vectors.
-fn overlap(value: &Tensor) -> candle_core::Result<Option<Tensor>> {
-    let (_, tokens, _) = value.dims3()?;
-    if tokens < 2 {
-        return Ok(None);
-    }
-    let v = value.to_dtype(DType::F64)?;
-    let lengths = v.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?;
-    let sum = v.broadcast_div(&lengths)?.sum(1)?;
-    let (tokens, pairs) = (tokens as f64, (tokens * (tokens - 1)) as f64);
-    ((sum.sqr()?.sum(1)? - tokens)? / pairs).map(Some)
 }

@@ -7,7 +7,7 @@ use crate::fold::{Graph, Node};
 use crate::profile::Layout;
 
 /// Bytes of values that a pass keeps for its way back before it goes over the network in parts.
-const KEPT: u64 = 64 << 20;
+const KEPT: u64 = 128 << 20;
 
 /// What one network of a graph takes.
 #[derive(Clone, Copy, Debug)]

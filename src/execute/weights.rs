@@ -57,6 +57,7 @@ impl Seeds {
 #[derive(Debug)]
 pub struct Weights {
     seeds: Seeds,
+    /// On a device other than the host, where drawing again takes less than reading f64 again.
     drawn: HashMap<Matrix, Tensor>,
     /// Scaled and on the device, by the bits of the scale: most placements share these too.
     scaled: HashMap<(Matrix, u64), Tensor>,
@@ -134,8 +135,11 @@ impl Weights {
                 if let Some(known) = self.scaled.get(&key) {
                     return Ok(known.clone());
                 }
-                let standard = self.standard(matrix, &stacked, device).map_err(Error::at(&point.path))?;
-                let scaled = (standard * scale).and_then(|t| rounded(&t, dtype)).map_err(at)?;
+                let drawn = match device {
+                    Device::Cpu => on_host(self.draw(&matrix), scale, &stacked, dtype),
+                    _ => self.standard(matrix, &stacked, device).and_then(|t| rounded(&(t * scale)?, dtype)),
+                };
+                let scaled = drawn.map_err(at)?;
                 self.hold(scaled.elem_count() * dtype.size_in_bytes());
                 self.scaled.insert(key, scaled.clone());
                 Ok(scaled)
@@ -148,14 +152,18 @@ impl Weights {
         if let Some(known) = self.drawn.get(&matrix) {
             return Ok(known.clone());
         }
-        let drawn = self.seeds.drawn(|seed| {
-            let mut stream = weight_stream(seed, matrix.block, matrix.call, &matrix.name);
-            standard_matrix(matrix.law, &matrix.shape, &mut stream)
-        });
-        let drawn = Tensor::from_vec(drawn, stacked, device)?;
+        let drawn = Tensor::from_vec(self.draw(&matrix), stacked, device)?;
         self.hold(drawn.elem_count() * size_of::<f64>());
         self.drawn.insert(matrix, drawn.clone());
         Ok(drawn)
+    }
+
+    /// Entries of variance 1, of all networks.
+    fn draw(&self, matrix: &Matrix) -> Vec<f64> {
+        self.seeds.drawn(|seed| {
+            let mut stream = weight_stream(seed, matrix.block, matrix.call, &matrix.name);
+            standard_matrix(matrix.law, &matrix.shape, &mut stream)
+        })
     }
 
     /// Makes room for a matrix.
@@ -229,14 +237,20 @@ fn standard_values(
     device: &Device,
     dtype: DType,
 ) -> Result<Tensor> {
-    let mut values = seeds.drawn(|seed| Stream::new(seed, &[name_key(name)]).normals(shape.tokens * shape.width));
-    values.iter_mut().for_each(|v| *v *= scale);
-    tensor(values, &[seeds.count, shape.tokens, shape.width], device, dtype).map_err(Error::at(name))
+    let values = seeds.drawn(|seed| Stream::new(seed, &[name_key(name)]).normals(shape.tokens * shape.width));
+    let shape = [seeds.count, shape.tokens, shape.width];
+    on_host(values, scale, &shape, dtype).and_then(|t| t.to_device(device)).map_err(Error::at(name))
 }
 
-/// A tensor of f64 values, rounded once to the dtype.
-fn tensor(values: Vec<f64>, shape: &[usize], device: &Device, dtype: DType) -> candle_core::Result<Tensor> {
-    rounded(&Tensor::from_vec(values, shape, device)?, dtype)
+/// `scale` times values, rounded once to the dtype.
+fn on_host(values: Vec<f64>, scale: f64, shape: &[usize], dtype: DType) -> candle_core::Result<Tensor> {
+    match dtype {
+        DType::F32 => {
+            let values: Vec<f32> = values.iter().map(|value| (value * scale) as f32).collect();
+            Tensor::from_vec(values, shape, &Device::Cpu)
+        }
+        _ => rounded(&(Tensor::from_vec(values, shape, &Device::Cpu)? * scale)?, dtype),
+    }
 }
 
 /// f64 rounded once to the dtype. A GPU may round to half precision by way of f32, so that is the host's to do.

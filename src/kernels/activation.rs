@@ -5,8 +5,11 @@ use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Shape, Tensor};
 use rayon::prelude::*;
 
+use super::dispatch::{Path, Task};
 use super::lanes::Real;
 use super::packed::{Element, by_type, elements, readable};
+use super::registers::Machine;
+use super::storage::Storage;
 use crate::error::{Error, Result};
 
 /// An activation.
@@ -41,6 +44,7 @@ fn back(curve: Curve, h: &Tensor, dy: &Tensor) -> candle_core::Result<Tensor> {
 
 impl Curve {
     /// phi(h).
+    #[inline(always)]
     fn value<T: Real>(self, h: T) -> T {
         match self {
             Curve::Relu if h <= T::ZERO => T::ZERO,
@@ -52,6 +56,7 @@ impl Curve {
     }
 
     /// phi'(h).
+    #[inline(always)]
     fn slope<T: Real>(self, h: T) -> T {
         match self {
             Curve::Relu if h > T::ZERO => T::ONE,
@@ -77,6 +82,37 @@ fn below<T: Real>(h: T) -> T {
     T::of(0.5) * (T::ONE + (h * T::of(std::f64::consts::FRAC_1_SQRT_2)).erf())
 }
 
+/// phi(h), or dy phi'(h) where there is a cotangent.
+struct Sweep<'a, S> {
+    curve: Curve,
+    h: &'a [S],
+    dy: Option<&'a [S]>,
+    out: &'a mut [S],
+}
+
+impl<S: Storage> Task for Sweep<'_, S> {
+    type Output = ();
+
+    /// relu has loops of its own, which vectorize.
+    #[inline(always)]
+    fn run<M: Machine>(self) {
+        let curve = self.curve;
+        match (self.dy, curve) {
+            (None, Curve::Relu) => each(self.out, self.h, self.h, |h, _| Curve::Relu.value(h)),
+            (None, _) => each(self.out, self.h, self.h, |h, _| curve.value(h)),
+            (Some(dy), Curve::Relu) => each(self.out, self.h, dy, |h, dy| dy * Curve::Relu.slope(h)),
+            (Some(dy), _) => each(self.out, self.h, dy, |h, dy| dy * curve.slope(h)),
+        }
+    }
+}
+
+#[inline(always)]
+fn each<S: Storage>(out: &mut [S], h: &[S], dy: &[S], f: impl Fn(S::Real, S::Real) -> S::Real) {
+    for (out, (h, dy)) in out.iter_mut().zip(h.iter().zip(dy)) {
+        *out = S::narrow(f(h.widen(), dy.widen()));
+    }
+}
+
 struct Forward(Curve);
 
 impl Forward {
@@ -84,7 +120,7 @@ impl Forward {
         let h = elements::<S>(h, layout)?;
         let mut out = vec![S::default(); h.len()];
         out.par_chunks_mut(CHUNK).zip(h.par_chunks(CHUNK)).for_each(|(out, h)| {
-            out.iter_mut().zip(h).for_each(|(out, h)| *out = S::narrow(self.0.value(h.widen())));
+            Path::best().run(Sweep { curve: self.0, h, dy: None, out });
         });
         Ok(S::to_cpu_storage_owned(out))
     }
@@ -122,9 +158,7 @@ impl Back {
         let mut out = vec![S::default(); h.len()];
         let inputs = h.par_chunks(CHUNK).zip(dy.par_chunks(CHUNK));
         out.par_chunks_mut(CHUNK).zip(inputs).for_each(|(out, (h, dy))| {
-            for (out, (h, dy)) in out.iter_mut().zip(h.iter().zip(dy)) {
-                *out = S::narrow(dy.widen() * self.0.slope(h.widen()));
-            }
+            Path::best().run(Sweep { curve: self.0, h, dy: Some(dy), out });
         });
         Ok(S::to_cpu_storage_owned(out))
     }

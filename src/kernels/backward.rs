@@ -54,8 +54,10 @@ impl<S: Storage> Task for Backward<'_, S> {
     #[inline(always)]
     fn run<M: Machine>(self) {
         match (self.centred, self.gain.len(), self.dsum) {
-            (true, NARROW, None) => self.narrow::<M, true>(),
-            (false, NARROW, None) => self.narrow::<M, false>(),
+            (true, NARROW, None) if self.past => self.narrow::<M, true, true>(),
+            (false, NARROW, None) if self.past => self.narrow::<M, false, true>(),
+            (true, NARROW, None) => self.narrow::<M, true, false>(),
+            (false, NARROW, None) => self.narrow::<M, false, false>(),
             (true, ..) => self.rows::<M, true>(),
             (false, ..) => self.rows::<M, false>(),
         }
@@ -65,34 +67,97 @@ impl<S: Storage> Task for Backward<'_, S> {
 /// A width at which a row, its gain and its strip fit the registers.
 const NARROW: usize = 2 * LANES;
 
-impl<S: Storage> Backward<'_, S> {
+impl<'a, S: Storage> Backward<'a, S> {
+    /// Two rows at a time where they are written past the caches: they share a reading of the gain, and a reading and a
+    /// writing of the strip. Stores to two rows that are fetched first would wait for each other.
     #[inline(always)]
-    fn rows<M: Machine, const CENTRED: bool>(self) {
-        let width = self.gain.len();
-        for (r, dx) in self.dx.chunks_exact_mut(width).enumerate() {
-            let row = r * width..(r + 1) * width;
-            let (x, dy) = (&self.x[row.clone()], &self.dy[row.clone()]);
-            let statistics = match self.statistics {
-                Some(kept) => kept[r],
-                None => Statistics::of::<M, S, CENTRED>(x, self.eps),
-            };
-            let next = [&self.x[row.end..], &self.dy[row.end..]];
-            let back = Row::<S, CENTRED> { x, dy, next, gain: self.gain, statistics, past: self.past };
+    fn rows<M: Machine, const CENTRED: bool>(mut self) {
+        let rows = self.dx.len() / self.gain.len();
+        let paired = if self.past { rows - rows % 2 } else { 0 };
+        for r in (0..paired).step_by(2) {
+            let pair = [self.row::<M, CENTRED>(r), self.row::<M, CENTRED>(r + 1)];
             match self.dsum {
-                Some(dsum) => back.write::<M, true>(dx, self.strip, &dsum[row]),
-                None => back.write::<M, false>(dx, self.strip, dy),
+                Some(_) => self.pair::<M, CENTRED, true>(r, pair),
+                None => self.pair::<M, CENTRED, false>(r, pair),
+            }
+        }
+        for r in paired..rows {
+            let row = self.row::<M, CENTRED>(r);
+            match self.dsum {
+                Some(_) => self.single::<M, CENTRED, true>(r, row),
+                None => self.single::<M, CENTRED, false>(r, row),
             }
         }
         if self.past {
             fence();
         }
     }
+
+    /// A row and its means.
+    #[inline(always)]
+    fn row<M: Machine, const CENTRED: bool>(&self, r: usize) -> Row<'a, S, CENTRED> {
+        let width = self.gain.len();
+        let (x, dy) = (&self.x[r * width..][..width], &self.dy[r * width..][..width]);
+        let more = self.dsum.map_or(&x[..0], |dsum| &dsum[r * width..][..width]);
+        let statistics = match self.statistics {
+            Some(kept) => kept[r],
+            None => Statistics::of::<M, S, CENTRED>(x, self.eps),
+        };
+        let next = [self.x, self.dy].map(|all| all.get((r + 2) * width..).unwrap_or_default());
+        let row = Row { x, dy, more, next, gain: self.gain, statistics, means: [S::Real::ZERO; 2] };
+        Row { means: row.means::<M>(), ..row }
+    }
+
+    #[inline(always)]
+    fn pair<M: Machine, const CENTRED: bool, const MORE: bool>(
+        &mut self,
+        r: usize,
+        [one, two]: [Row<'_, S, CENTRED>; 2],
+    ) {
+        let width = self.gain.len();
+        let (first, second) = self.dx[r * width..][..2 * width].split_at_mut(width);
+        let (gain, dgain, dbias) = (self.gain, &mut self.strip.gain[..width], &mut self.strip.bias[..width]);
+        let mut from = 0;
+        while from + LANES <= width {
+            let gain = Lanes::load(at(gain, from));
+            let (dgain, dbias) = (at_mut(dgain, from), at_mut(dbias, from));
+            let strip = [Lanes::load(dgain), Lanes::load(dbias)];
+            let strip = one.step::<M, MORE>(from, gain, strip, first, true);
+            let strip = two.step::<M, MORE>(from, gain, strip, second, true);
+            strip[0].store(dgain);
+            if CENTRED {
+                strip[1].store(dbias);
+            }
+            from += LANES;
+        }
+        one.rest::<MORE>(from, self.strip, first);
+        two.rest::<MORE>(from, self.strip, second);
+    }
+
+    #[inline(always)]
+    fn single<M: Machine, const CENTRED: bool, const MORE: bool>(&mut self, r: usize, row: Row<'_, S, CENTRED>) {
+        let width = self.gain.len();
+        let dx = &mut self.dx[r * width..][..width];
+        let (gain, dgain, dbias) = (self.gain, &mut self.strip.gain[..width], &mut self.strip.bias[..width]);
+        let mut from = 0;
+        while from + LANES <= width {
+            let (dgain, dbias) = (at_mut(dgain, from), at_mut(dbias, from));
+            let strip = [Lanes::load(dgain), Lanes::load(dbias)];
+            let strip = row.step::<M, MORE>(from, Lanes::load(at(gain, from)), strip, dx, false);
+            strip[0].store(dgain);
+            if CENTRED {
+                strip[1].store(dbias);
+            }
+            from += LANES;
+        }
+        row.rest::<MORE>(from, self.strip, dx);
+    }
 }
 
 impl<S: Storage> Backward<'_, S> {
     /// As `rows` at [`NARROW`], operation for operation; what `rows` reads and writes again stays in registers here.
     #[inline(always)]
-    fn narrow<M: Machine, const CENTRED: bool>(self) {
+    fn narrow<M: Machine, const CENTRED: bool, const PAST: bool>(self) {
         let n = S::Real::of(NARROW as f64);
         let zero = <S::Real as Real>::Lanes::<M>::splat(S::Real::ZERO);
         let gain = [Lanes::load(at(self.gain, 0)), Lanes::load(at(self.gain, LANES))];
@@ -114,7 +179,7 @@ impl<S: Storage> Backward<'_, S> {
             for k in 0..2 {
                 let g = if CENTRED { g[k].sub(Lanes::splat(mean)) } else { g[k] };
                 let out = z[k].minus(Lanes::splat(along), g).mul(Lanes::splat(s.inverse)).mul(Lanes::splat(s.scale));
-                S::stream::<M>(out, at_mut(dx, k * LANES), self.past);
+                S::stream::<M>(out, at_mut(dx, k * LANES), PAST);
                 dgain[k] = dy[k].fma(z[k], dgain[k]);
                 if CENTRED {
                     dbias[k] = dy[k].add(dbias[k]);
@@ -125,73 +190,78 @@ impl<S: Storage> Backward<'_, S> {
             dgain[k].store(at_mut(&mut self.strip.gain, k * LANES));
             dbias[k].store(at_mut(&mut self.strip.bias, k * LANES));
         }
-        if self.past {
+        if PAST {
             fence();
         }
     }
 }
 
+#[derive(Clone, Copy)]
 struct Row<'a, S: Storage, const CENTRED: bool> {
     x: &'a [S],
     dy: &'a [S],
-    /// What follows x and dy, asked for while dx is written.
+    /// Added to dx where the row's sum was an output, too; else empty.
+    more: &'a [S],
+    /// What later rows read, asked for while dx is written.
     next: [&'a [S]; 2],
     gain: &'a [S::Real],
     statistics: Statistics<S::Real>,
-    past: bool,
+    /// mean(g), 0 where nothing is centred, and mean(g z).
+    means: [S::Real; 2],
 }
 
 impl<S: Storage, const CENTRED: bool> Row<'_, S, CENTRED> {
-    /// mean(g), 0 where nothing is centred, and mean(g z).
     #[inline(always)]
-    fn means<M: Machine>(&self) -> (S::Real, S::Real) {
+    fn means<M: Machine>(&self) -> [S::Real; 2] {
         let n = S::Real::of(self.x.len() as f64);
         if CENTRED {
             let [g, gz] = sum::<M, _, 2, _>(self.x.len(), self);
-            (g / n, gz / n)
+            [g / n, gz / n]
         } else {
             let [gz] = sum::<M, _, 1, _>(self.x.len(), self);
-            (S::Real::ZERO, gz / n)
+            [S::Real::ZERO, gz / n]
         }
     }
 
-    /// dx, plus `more` where the row's sum was an output, too; and this row's share of the strip.
+    /// dx of 32 elements; the strip's 32 sums of dy z and of dy, with this row's added.
     #[inline(always)]
-    fn write<M: Machine, const MORE: bool>(&self, dx: &mut [S], strip: &mut Strip<S::Real>, more: &[S]) {
-        let (mean, along) = self.means::<M>();
-        let s = self.statistics;
-        let (dgain, dbias) = (&mut strip.gain[..dx.len()], &mut strip.bias[..dx.len()]);
-        let mut from = 0;
-        while from + LANES <= dx.len() {
-            let dy = S::load::<M>(at(self.dy, from));
-            let z = normalized::<_, _, CENTRED>(S::load::<M>(at(self.x, from)), &s);
-            let g = dy.mul(Lanes::load(at(self.gain, from)));
-            let g = if CENTRED { g.sub(Lanes::splat(mean)) } else { g };
-            let mut out = z.minus(Lanes::splat(along), g).mul(Lanes::splat(s.inverse)).mul(Lanes::splat(s.scale));
-            if MORE {
-                out = out.add(S::load::<M>(at(more, from)));
-            }
-            S::stream::<M>(out, at_mut(dx, from), self.past);
-            let dgain = at_mut(dgain, from);
-            dy.fma(z, Lanes::load(dgain)).store(dgain);
-            if CENTRED {
-                let dbias = at_mut(dbias, from);
-                dy.add(Lanes::load(dbias)).store(dbias);
-            }
-            prefetch(self.next[0], from);
-            prefetch(self.next[1], from);
-            from += LANES;
+    fn step<M: Machine, const MORE: bool>(
+        &self,
+        from: usize,
+        gain: <S::Real as Real>::Lanes<M>,
+        [along_z, plain]: [<S::Real as Real>::Lanes<M>; 2],
+        dx: &mut [S],
+        past: bool,
+    ) -> [<S::Real as Real>::Lanes<M>; 2] {
+        let (s, [mean, along]) = (self.statistics, self.means);
+        let dy = S::load::<M>(at(self.dy, from));
+        let z = normalized::<_, _, CENTRED>(S::load::<M>(at(self.x, from)), &s);
+        let g = dy.mul(gain);
+        let g = if CENTRED { g.sub(Lanes::splat(mean)) } else { g };
+        let mut out = z.minus(Lanes::splat(along), g).mul(Lanes::splat(s.inverse)).mul(Lanes::splat(s.scale));
+        if MORE {
+            out = out.add(S::load::<M>(at(self.more, from)));
         }
+        S::stream::<M>(out, at_mut(dx, from), past);
+        prefetch(self.next[0], from);
+        prefetch(self.next[1], from);
+        [dy.fma(z, along_z), if CENTRED { dy.add(plain) } else { plain }]
+    }
+
+    /// As `step`, for the last elements, fewer than 32.
+    #[inline(always)]
+    fn rest<const MORE: bool>(&self, from: usize, strip: &mut Strip<S::Real>, dx: &mut [S]) {
+        let (s, [mean, along]) = (self.statistics, self.means);
         for i in from..dx.len() {
             let dy = self.dy[i].widen();
             let z = normalized_one::<_, CENTRED>(self.x[i].widen(), &s);
             let g = dy * self.gain[i];
             let g = if CENTRED { g - mean } else { g };
             let out = (-z).fma(along, g) * s.inverse * s.scale;
-            dx[i] = S::narrow(if MORE { out + more[i].widen() } else { out });
-            dgain[i] = dy.fma(z, dgain[i]);
+            dx[i] = S::narrow(if MORE { out + self.more[i].widen() } else { out });
+            strip.gain[i] = dy.fma(z, strip.gain[i]);
             if CENTRED {
-                dbias[i] += dy;
+                strip.bias[i] += dy;
             }
         }
     }

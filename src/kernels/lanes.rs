@@ -6,6 +6,7 @@
 use std::fmt::Debug;
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 
+use super::exponential;
 use super::registers::Machine;
 
 /// Virtual lanes: four AVX2 registers of f32, two of AVX-512, eight of SSE2.
@@ -47,7 +48,7 @@ pub trait Real:
 }
 
 macro_rules! real {
-    ($t:ty, $lanes:ident, $erf:path, $tiny:expr, $exponent:expr) => {
+    ($t:ty, $lanes:ident, $exp:path, $erf:path, $tiny:expr, $exponent:expr) => {
         impl Real for $t {
             type Lanes<M: Machine> = M::$lanes;
             const ZERO: Self = 0.0;
@@ -74,8 +75,9 @@ macro_rules! real {
             fn abs(self) -> Self {
                 self.abs()
             }
+            #[inline(always)]
             fn exp(self) -> Self {
-                self.exp()
+                $exp(self)
             }
             fn erf(self) -> Self {
                 $erf(self)
@@ -89,8 +91,8 @@ macro_rules! real {
 }
 
 // 2^-82 and 2^-949: 20 + 24 - 126, 20 + 53 - 1022.
-real!(f32, F32, libm::erff, f32::from_bits((127 - 82) << 23), 126);
-real!(f64, F64, libm::erf, f64::from_bits((1023 - 949) << 52), 1022);
+real!(f32, F32, exponential::exp, libm::erff, f32::from_bits((127 - 82) << 23), 126);
+real!(f64, F64, f64::exp, libm::erf, f64::from_bits((1023 - 949) << 52), 1022);
 
 /// 32 numbers, one a lane, and arithmetic on each lane.
 pub trait Lanes<T: Real>: Copy {

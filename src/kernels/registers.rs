@@ -20,16 +20,18 @@ pub trait Halves: Lanes<f32> {
     fn from_bf16(from: &[bf16; LANES]) -> Self {
         widen(from)
     }
+    /// Past the caches where `past` and the machine can.
     #[inline(always)]
-    fn to_bf16(self, to: &mut [bf16; LANES]) {
+    fn to_bf16(self, to: &mut [bf16; LANES], _past: bool) {
         narrow(self, to);
     }
     #[inline(always)]
     fn from_f16(from: &[f16; LANES]) -> Self {
         widen(from)
     }
+    /// As `to_bf16`.
     #[inline(always)]
-    fn to_f16(self, to: &mut [f16; LANES]) {
+    fn to_f16(self, to: &mut [f16; LANES], _past: bool) {
         narrow(self, to);
     }
 }
@@ -334,7 +336,7 @@ mod x86 {
         }
 
         #[inline(always)]
-        fn to_bf16(self, to: &mut [bf16; LANES]) {
+        fn to_bf16(self, to: &mut [bf16; LANES], past: bool) {
             for i in 0..2 {
                 let sixteen = &mut to[16 * i..16 * i + 16];
                 unsafe {
@@ -342,8 +344,7 @@ mod x86 {
                     let bits = _mm512_castps_si512(self.0[i]);
                     let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
                     let up = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
-                    let half = _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(up));
-                    _mm256_storeu_si256(sixteen.as_mut_ptr().cast(), half);
+                    put(_mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(up)), sixteen, past);
                 }
             }
         }
@@ -359,19 +360,16 @@ mod x86 {
         }
 
         #[inline(always)]
-        fn to_f16(self, to: &mut [f16; LANES]) {
+        fn to_f16(self, to: &mut [f16; LANES], past: bool) {
             for i in 0..2 {
                 let sixteen = &mut to[16 * i..16 * i + 16];
-                unsafe {
-                    let half = _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.0[i]);
-                    _mm256_storeu_si256(sixteen.as_mut_ptr().cast(), half);
-                }
+                unsafe { put(_mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.0[i]), sixteen, past) };
             }
         }
     }
 
     // SAFETY of every block: as in `registers`; bf16 and f16 are transparent over u16, and pointers are to 8 of them
-    // within an array of 32, or to 16.
+    // within an array of 32.
     impl Halves for Avx2F32 {
         #[inline(always)]
         fn from_bf16(from: &[bf16; LANES]) -> Self {
@@ -387,13 +385,12 @@ mod x86 {
         }
 
         #[inline(always)]
-        fn to_bf16(self, to: &mut [bf16; LANES]) {
+        fn to_bf16(self, to: &mut [bf16; LANES], past: bool) {
             for i in 0..2 {
                 let sixteen = &mut to[16 * i..16 * i + 16];
                 unsafe {
                     let packed = _mm256_packus_epi32(rounded(self.0[2 * i]), rounded(self.0[2 * i + 1]));
-                    let ordered = _mm256_permute4x64_epi64::<0b11_01_10_00>(packed);
-                    _mm256_storeu_si256(sixteen.as_mut_ptr().cast(), ordered);
+                    put(_mm256_permute4x64_epi64::<0b11_01_10_00>(packed), sixteen, past);
                 }
             }
         }
@@ -409,14 +406,28 @@ mod x86 {
         }
 
         #[inline(always)]
-        fn to_f16(self, to: &mut [f16; LANES]) {
-            for i in 0..4 {
-                let eight = &mut to[8 * i..8 * i + 8];
+        fn to_f16(self, to: &mut [f16; LANES], past: bool) {
+            for i in 0..2 {
+                let sixteen = &mut to[16 * i..16 * i + 16];
                 unsafe {
-                    let half = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.0[i]);
-                    _mm_storeu_si128(eight.as_mut_ptr().cast(), half);
+                    let low = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.0[2 * i]);
+                    let high = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.0[2 * i + 1]);
+                    put(_mm256_set_m128i(high, low), sixteen, past);
                 }
             }
+        }
+    }
+
+    /// 16 halves to memory, past the caches where that is asked for and they are aligned.
+    ///
+    /// # Safety
+    /// The slice has 16 elements of 2 bytes.
+    #[inline(always)]
+    unsafe fn put<H>(halves: __m256i, to: &mut [H], past: bool) {
+        let to: *mut __m256i = to.as_mut_ptr().cast();
+        // SAFETY: as in `registers`; the slice is as long as the register, and the first store wants no alignment.
+        unsafe {
+            if past && to.is_aligned() { _mm256_stream_si256(to, halves) } else { _mm256_storeu_si256(to, halves) }
         }
     }
 

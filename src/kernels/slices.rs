@@ -18,8 +18,8 @@ use crate::error::{Error, Result};
 pub const CHUNK: usize = 64;
 /// Elements below which a second thread costs more than it gives.
 const GRAIN: usize = 1 << 15;
-/// Bytes of an output from which it is written past the caches: no cache holds it until it is read.
-const STREAMED: usize = 1 << 25;
+/// Bytes of an output from which it is written past the caches: beside the inputs, no cache holds it until it is read.
+const STREAMED: usize = 1 << 24;
 
 fn past<S>(out: &[S]) -> bool {
     size_of_val(out) >= STREAMED

@@ -5,8 +5,10 @@ use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::lanes::Real;
+use super::dispatch::{Path, Task};
+use super::lanes::{LANES, Lanes, Real, Terms, at, sum};
 use super::packed::{Element, by_type, elements, readable, rows};
+use super::registers::Machine;
 use super::storage::Storage;
 use crate::error::{Error, Result};
 
@@ -40,30 +42,64 @@ impl Softmax {
         let mut y = vec![S::default(); x.len()];
         let chunk = (rows(layout).1 * ROWS).max(1);
         let width = rows(layout).1.max(1);
-        y.par_chunks_mut(chunk).zip(x.par_chunks(chunk)).for_each(|(y, x)| {
-            let mut e = vec![S::Real::ZERO; width];
-            for (y, x) in y.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
-                row(x, &mut e, y);
-            }
-        });
+        y.par_chunks_mut(chunk).zip(x.par_chunks(chunk)).for_each(|(y, x)| Path::best().run(Rows { x, y, width }));
         Ok(S::to_cpu_storage_owned(y))
     }
 }
 
-fn row<S: Storage>(x: &[S], e: &mut [S::Real], y: &mut [S]) {
-    let mut largest = S::Real::of(f64::NEG_INFINITY);
-    for x in x {
-        let x = x.widen();
-        // A NaN does not compare and reaches the sum below by itself.
-        largest = if x > largest { x } else { largest };
+/// Rows to take the softmax of.
+struct Rows<'a, S> {
+    x: &'a [S],
+    y: &'a mut [S],
+    width: usize,
+}
+
+impl<S: Storage> Task for Rows<'_, S> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<M: Machine>(self) {
+        let mut e = vec![S::Real::ZERO; self.width];
+        for (y, x) in self.y.chunks_exact_mut(self.width).zip(self.x.chunks_exact(self.width)) {
+            let largest = largest(x);
+            for (e, x) in e.iter_mut().zip(x) {
+                *e = (x.widen() - largest).exp();
+            }
+            let [total] = sum::<M, _, 1, _>(self.width, &Plain(&e));
+            for (y, e) in y.iter_mut().zip(&e) {
+                *y = S::narrow(*e / total);
+            }
+        }
     }
-    let mut total = S::Real::ZERO;
-    for (e, x) in e.iter_mut().zip(x) {
-        *e = (x.widen() - largest).exp();
-        total += *e;
+}
+
+/// A NaN does not compare and reaches the sum of exponentials by itself.
+#[inline(always)]
+fn largest<S: Storage>(x: &[S]) -> S::Real {
+    let larger = |one: S::Real, other: S::Real| if other > one { other } else { one };
+    let mut lanes = [S::Real::of(f64::NEG_INFINITY); LANES];
+    let mut chunks = x.chunks_exact(LANES);
+    for chunk in &mut chunks {
+        for l in 0..LANES {
+            lanes[l] = larger(lanes[l], chunk[l].widen());
+        }
     }
-    for (y, e) in y.iter_mut().zip(e) {
-        *y = S::narrow(*e / total);
+    let rest = chunks.remainder().iter().map(|x| x.widen());
+    lanes.into_iter().chain(rest).fold(S::Real::of(f64::NEG_INFINITY), larger)
+}
+
+/// The terms of a sum of numbers.
+struct Plain<'a, T>(&'a [T]);
+
+impl<M: Machine, T: Real> Terms<M, T, 1> for Plain<'_, T> {
+    #[inline(always)]
+    fn full(&self, [sum]: [T::Lanes<M>; 1], from: usize) -> [T::Lanes<M>; 1] {
+        [T::Lanes::<M>::load(at(self.0, from)).add(sum)]
+    }
+
+    #[inline(always)]
+    fn one(&self, [sum]: [T; 1], i: usize) -> [T; 1] {
+        [self.0[i] + sum]
     }
 }
 
@@ -100,18 +136,47 @@ impl SoftmaxBack {
         let mut dx = vec![S::default(); y.len()];
         let chunk = width * ROWS;
         dx.par_chunks_mut(chunk).zip(y.par_chunks(chunk).zip(dy.par_chunks(chunk))).for_each(|(dx, (y, dy))| {
-            let both = y.chunks_exact(width).zip(dy.chunks_exact(width));
-            for (dx, (y, dy)) in dx.chunks_exact_mut(width).zip(both) {
-                let mut along = S::Real::ZERO;
-                for (y, dy) in y.iter().zip(dy) {
-                    along = y.widen().fma(dy.widen(), along);
-                }
-                for (dx, (y, dy)) in dx.iter_mut().zip(y.iter().zip(dy)) {
-                    *dx = S::narrow(y.widen() * (dy.widen() - along));
-                }
-            }
+            Path::best().run(Back { y, dy, dx, width });
         });
         Ok(S::to_cpu_storage_owned(dx))
+    }
+}
+
+/// Rows to pull back.
+struct Back<'a, S> {
+    y: &'a [S],
+    dy: &'a [S],
+    dx: &'a mut [S],
+    width: usize,
+}
+
+impl<S: Storage> Task for Back<'_, S> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<M: Machine>(self) {
+        let both = self.y.chunks_exact(self.width).zip(self.dy.chunks_exact(self.width));
+        for (dx, (y, dy)) in self.dx.chunks_exact_mut(self.width).zip(both) {
+            let [along] = sum::<M, _, 1, _>(self.width, &Products(y, dy));
+            for (dx, (y, dy)) in dx.iter_mut().zip(y.iter().zip(dy)) {
+                *dx = S::narrow(y.widen() * (dy.widen() - along));
+            }
+        }
+    }
+}
+
+/// The terms of sum(y dy).
+struct Products<'a, S>(&'a [S], &'a [S]);
+
+impl<M: Machine, S: Storage> Terms<M, S::Real, 1> for Products<'_, S> {
+    #[inline(always)]
+    fn full(&self, [sum]: [<S::Real as Real>::Lanes<M>; 1], from: usize) -> [<S::Real as Real>::Lanes<M>; 1] {
+        [S::load::<M>(at(self.0, from)).fma(S::load::<M>(at(self.1, from)), sum)]
+    }
+
+    #[inline(always)]
+    fn one(&self, [sum]: [S::Real; 1], i: usize) -> [S::Real; 1] {
+        [self.0[i].widen().fma(self.1[i].widen(), sum)]
     }
 }
 

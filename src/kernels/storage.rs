@@ -19,10 +19,7 @@ pub trait Storage: Copy + Default + Send + Sync + 'static {
     fn load<M: Machine>(from: &[Self; LANES]) -> <Self::Real as Real>::Lanes<M>;
     fn store<M: Machine>(values: <Self::Real as Real>::Lanes<M>, to: &mut [Self; LANES]);
     /// As `store`; past the caches where `past` and the machine can.
-    #[inline(always)]
-    fn stream<M: Machine>(values: <Self::Real as Real>::Lanes<M>, to: &mut [Self; LANES], _past: bool) {
-        Self::store::<M>(values, to);
-    }
+    fn stream<M: Machine>(values: <Self::Real as Real>::Lanes<M>, to: &mut [Self; LANES], past: bool);
 }
 
 macro_rules! plain {
@@ -82,7 +79,12 @@ impl Storage for bf16 {
 
     #[inline(always)]
     fn store<M: Machine>(values: M::F32, to: &mut [bf16; LANES]) {
-        values.to_bf16(to);
+        values.to_bf16(to, false);
+    }
+
+    #[inline(always)]
+    fn stream<M: Machine>(values: M::F32, to: &mut [bf16; LANES], past: bool) {
+        values.to_bf16(to, past);
     }
 }
 
@@ -122,7 +124,12 @@ impl Storage for f16 {
 
     #[inline(always)]
     fn store<M: Machine>(values: M::F32, to: &mut [f16; LANES]) {
-        values.to_f16(to);
+        values.to_f16(to, false);
+    }
+
+    #[inline(always)]
+    fn stream<M: Machine>(values: M::F32, to: &mut [f16; LANES], past: bool) {
+        values.to_f16(to, past);
     }
 }
 

@@ -155,7 +155,7 @@ impl Op for Attention {
         let mut out = Vec::new();
         let d_merged = normalize_back(&norms.out, parameters, merged, d_entering, &mut out)?;
         let d_z = split(at, &d_merged).map_err(Error::at(&site))?;
-        let d_v = weights.t().and_then(|a| a.contiguous()?.matmul(&d_z)).map_err(Error::at(&site))?;
+        let d_v = weights.t().and_then(|a| a.matmul(&d_z)).map_err(Error::at(&site))?;
         let mut value = Vec::new();
         let d_raw_v = normalize_back(&norms.v, parameters, raw_v, d_v, &mut value)?;
         let d_raw_v = merge(&d_raw_v).map_err(Error::at(&site))?;
@@ -166,7 +166,7 @@ impl Op for Attention {
             let score_gradients = || {
                 let d_a = d_z.matmul(&v.t()?)?;
                 let d_s = (softmax_backward(weights, &d_a).map_err(candle_core::Error::wrap)? / d_k.sqrt())?;
-                let (dq, dk) = (d_s.matmul(k)?, d_s.t()?.contiguous()?.matmul(q)?);
+                let (dq, dk) = (d_s.matmul(k)?, d_s.t()?.matmul(q)?);
                 if norms.wide { Ok((merge(&dq)?, merge(&dk)?)) } else { Ok((dq, dk)) }
             };
             let (dq, dk) = score_gradients().map_err(Error::at(&site))?;

@@ -224,8 +224,8 @@ fn examine_type(
                     Err(reason) => silent = silent.or(Some(format!("width {}: {reason}", probe.width))),
                     Ok(None) => {}
                     Ok(Some(seen)) => {
-                        let kept = widths.entry((pass.word(), probe.width)).or_default();
-                        if !matches!(group, Group::Tiny | Group::Huge) {
+                        if seen.judged > 0 && !matches!(group, Group::Tiny | Group::Huge) {
+                            let kept = widths.entry((pass.word(), probe.width)).or_default();
                             *kept = kept.max(seen.ratio);
                         }
                         if seen.excess.is_some() && failed.as_ref().is_none_or(|(p, _)| probe.width < p.width) {
