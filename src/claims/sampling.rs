@@ -27,7 +27,7 @@ pub fn claims() -> Vec<Claim> {
             id: AGREES,
             statement: "Figures drawn from the exact law, without weights, have the law of figures of networks with weights, at every site and parameter.",
             source: "normative, sample; after Bayati & Montanari 2011, arXiv:1001.3448, and Yang 2019, arXiv:1910.12478",
-            domain: "at initialization with independent Gaussian weights, tokens fewer than the width and the FFN's width",
+            domain: "at initialization with Gaussian or orthogonal weights, tokens fewer than the width and the FFN's width",
             about: About::EveryPlacement,
             expected: Verdict::Verified,
             plan: plan_agreement,

@@ -31,6 +31,10 @@ impl<'a> Columns<'a> {
         Columns { data: of.as_slice().get(from..).unwrap_or(&[]), stride: of.nrows(), width, count: of.ncols() }
     }
 
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
     fn column(&self, i: usize) -> &'a [f64] {
         &self.data[i * self.stride..][..self.width]
     }

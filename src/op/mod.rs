@@ -27,7 +27,7 @@ pub use ffn::Ffn;
 pub use identity::Identity;
 pub use linear::Gradient;
 pub(crate) use linear::broadcast_back;
-pub use matrix_law::{Frame, Matrices, Pushed};
+pub use matrix_law::{Frame, Matrices, MatrixLaw, Pushed};
 pub use radial::{Gain, Radial, Scale};
 pub use registry::Registry;
 pub use response::{

@@ -58,7 +58,8 @@ impl Visitor for Backward<'_, '_, '_> {
             },
             Node::Apply { call, argument } => {
                 if let Some(Kept::Op(pull)) = self.kept[*call].take() {
-                    let (c, parameters) = pull.pull(c, &mut self.key.stream("sample backward", *call))?;
+                    let mut matrices = self.figures.plan.matrices(self.key, "sample backward", *call);
+                    let (c, parameters) = pull.pull(c, &mut *matrices)?;
                     self.figures.parameters(*call, &parameters);
                     self.give(*argument, c);
                 }

@@ -2,10 +2,11 @@
 
 use crate::error::{Error, Result};
 use crate::fold::Graph;
+use crate::op::{Initial, MatrixLaw};
 use crate::spec::InitLaw;
 
-/// Refuses what the law does not cover, with the reason and the remedy.
-pub fn check(graph: &Graph, draws: usize) -> Result<()> {
+/// The law of the weights; refuses what is not covered, with the reason and the remedy.
+pub fn check(graph: &Graph, draws: usize) -> Result<MatrixLaw> {
     let shape = graph.network.shape;
     let refuse = |reason: String, help: &str| {
         let subject = format!("sampling {}", graph.network.placement.name);
@@ -25,20 +26,33 @@ pub fn check(graph: &Graph, draws: usize) -> Result<()> {
             );
         }
     }
-    match graph.setting.init {
-        InitLaw::Gaussian => Ok(()),
-        law => refuse(
-            format!("the conditional law of weights is known for Gaussian entries, not for init {}", word(law)),
-            "use --init gaussian, or measure real networks",
+    match MatrixLaw::of(graph.setting.init) {
+        None => refuse(
+            format!(
+                "the conditional law of weights is known where it looks alike from every direction, not for init {}",
+                word(graph.setting.init)
+            ),
+            "use --init gaussian or --init orthogonal, or measure real networks",
         ),
+        Some(MatrixLaw::Orthogonal) if narrowest(graph).is_some_and(|side| 2 * shape.tokens > side) => refuse(
+            format!(
+                "{0} rows and {0} cotangents have more directions than an orthogonal matrix of side {1}, so that none would be left to draw",
+                shape.tokens,
+                narrowest(graph).unwrap_or(0)
+            ),
+            "lower --tokens to half the width or less, use --init gaussian, or measure real networks",
+        ),
+        Some(law) => Ok(law),
     }
 }
 
+/// The longer side of the weight matrix in which it is shortest.
+fn narrowest(graph: &Graph) -> Option<usize> {
+    let parameters = graph.calls.iter().flat_map(|call| call.op.iter().flat_map(|op| op.parameters(&call.site)));
+    let weights = parameters.filter(|p| matches!(p.initial, Initial::Weight { .. }));
+    weights.filter_map(|p| p.shape.into_iter().max()).min()
+}
+
 fn word(law: InitLaw) -> &'static str {
-    match law {
-        InitLaw::Gaussian => "gaussian",
-        InitLaw::Uniform => "uniform",
-        InitLaw::TruncatedNormal => "truncated_normal",
-        InitLaw::Orthogonal => "orthogonal",
-    }
+    InitLaw::NAMES.iter().find(|(_, named)| *named == law).map_or("", |(name, _)| name)
 }

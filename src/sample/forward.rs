@@ -72,7 +72,8 @@ impl Visitor for Forward<'_, '_, '_> {
             Node::Apply { call, argument } => {
                 let at = &self.figures.plan.graph.calls[*call];
                 let op = at.op.as_ref().expect("only attend has no op, and it is a node of its own kind");
-                let drawn = op.draw(&at.site, self.read(*argument), &mut self.key.stream("sample forward", *call))?;
+                let mut matrices = self.figures.plan.matrices(self.key, "sample forward", *call);
+                let drawn = op.draw(&at.site, self.read(*argument), &mut *matrices)?;
                 self.kept[*call] = Some(Kept::Op(drawn.pull));
                 Arc::new(drawn.output)
             }

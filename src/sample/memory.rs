@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::fold::{Call, Graph, Node, NodeId, Visitor};
 use crate::memory;
-use crate::op::Series;
+use crate::op::{MatrixLaw, Series};
 
 /// Bytes of one number.
 const NUMBER: u64 = size_of::<f64>() as u64;
@@ -12,10 +12,10 @@ const NUMBER: u64 = size_of::<f64>() as u64;
 ///
 /// # Errors
 /// [`Error::Memory`] where not even one fits beside the results.
-pub fn draws_at_once(graph: &Graph, draws: usize, figures: usize) -> Result<usize> {
+pub fn draws_at_once(graph: &Graph, law: MatrixLaw, draws: usize, figures: usize) -> Result<usize> {
     let Some(available) = memory::available() else { return Ok(draws) };
     let results = NUMBER.saturating_mul(draws as u64).saturating_mul(figures as u64);
-    fitting(one_draw(graph)?, results, available, draws, rayon::current_num_threads())
+    fitting(one_draw(graph, law)?, results, available, draws, rayon::current_num_threads())
 }
 
 fn fitting(one: u64, results: u64, available: u64, draws: usize, threads: usize) -> Result<usize> {
@@ -28,11 +28,13 @@ fn fitting(one: u64, results: u64, available: u64, draws: usize, threads: usize)
 
 /// Bytes that one draw holds at its highest, to within the small matrices between tokens.
 ///
-/// Kept for the way back: for every weight matrix `(n, m)` its frame T n and what it drew T m; for every call one
+/// Kept for the way back: for every weight matrix `(n, m)` its frame T n and what it drew, T m or, of an orthogonal
+/// one, T max(n, m); for every call one
 /// value more; for softmax the weights between tokens. Besides that the values that live at once, and the work of one call.
-pub fn one_draw(graph: &Graph) -> Result<u64> {
+pub fn one_draw(graph: &Graph, law: MatrixLaw) -> Result<u64> {
     let tokens = graph.network.shape.tokens as u64;
     let value = tokens * graph.network.shape.width as u64;
+    let drawn = |n: usize, m: usize| if law == MatrixLaw::Orthogonal { n.max(m) } else { m };
     let mut kept = 0u64;
     let mut work = 0u64;
     for call in &graph.calls {
@@ -40,7 +42,7 @@ pub fn one_draw(graph: &Graph) -> Result<u64> {
         let mut of_call = 0u64;
         for parameter in &parameters {
             of_call = of_call.saturating_add(match parameter.shape.as_slice() {
-                [n, m] => tokens.saturating_mul(*n as u64 + *m as u64),
+                [n, m] => tokens.saturating_mul(*n as u64 + drawn(*n, *m) as u64),
                 _ => 0,
             });
         }

@@ -1,7 +1,7 @@
 #![doc = include_str!("law.md")]
 //!
-//! This module only sweeps a graph: an op's sampling rule lives with the op ([`crate::op::Response::draw`]), the law of
-//! a weight matrix in [`crate::op::Frame`]. Must not know tensors, nor execute or predict. Start at [`sample`].
+//! This module only sweeps a graph: an op's sampling rule lives with the op ([`crate::op::Response::draw`]), the laws of
+//! a weight matrix in [`crate::op::MatrixLaw`]. Must not know tensors, nor execute or predict. Start at [`sample`].
 
 mod attend;
 mod backward;
@@ -37,9 +37,9 @@ use crate::profile::{Draws, Kind};
 /// # Ok::<(), normative::error::Error>(())
 /// ```
 pub fn sample(graph: &Graph, draws: usize, seed: u64) -> Result<Draws> {
-    conditions::check(graph, draws)?;
-    let plan = plan::Plan::new(graph);
-    let at_once = memory::draws_at_once(graph, draws, plan.layout.figures.len())?;
+    let law = conditions::check(graph, draws)?;
+    let plan = plan::Plan::new(graph, law);
+    let at_once = memory::draws_at_once(graph, law, draws, plan.layout.figures.len())?;
     effort::fits(memory::one_draw_operations(graph) * draws as f64)?;
     let mut rows = Vec::with_capacity(draws);
     for first in (0..draws).step_by(at_once) {
@@ -104,6 +104,10 @@ mod tests {
         refused(&graph(POST_LN, narrow), "20 tokens are not fewer than the FFN width 20");
         let setting = Setting { init: InitLaw::Uniform, ..Setting::standard() };
         refused(&graph_of(&Registry::builtin(), POST_LN, SHAPE, &setting), "not for init uniform");
+        let setting = Setting { init: InitLaw::Orthogonal, ..Setting::standard() };
+        let orthogonal = |tokens| graph_of(&Registry::builtin(), POST_LN, Shape { tokens, ..SHAPE }, &setting);
+        refused(&orthogonal(17), "17 rows and 17 cotangents have more directions than an orthogonal matrix of side 32");
+        assert!(sample(&orthogonal(16), 1, 0).is_ok());
         assert!(matches!(sample(&graph(POST_LN, SHAPE), 0, 0), Err(Error::Option { .. })));
     }
 

@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use crate::error::Result;
 use crate::fold::{Graph, NodeId};
-use crate::op::Rows;
 use crate::op::columns::square;
+use crate::op::{Matrices, MatrixLaw, Rows};
 use crate::profile::{Layout, Place, Quantity};
 use crate::random::{Stream, name_key};
 use crate::sample::backward::Backward;
@@ -16,6 +16,8 @@ use crate::sample::forward::Forward;
 pub struct Plan<'a> {
     pub graph: &'a Graph,
     pub layout: Layout,
+    /// Of every weight matrix.
+    law: MatrixLaw,
     positions: HashMap<(Place, Quantity), usize>,
     /// The place that a node's value is recorded at.
     places: Vec<Option<Place>>,
@@ -24,7 +26,7 @@ pub struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    pub fn new(graph: &'a Graph) -> Self {
+    pub fn new(graph: &'a Graph, law: MatrixLaw) -> Self {
         let layout = Layout::new(graph);
         let positions = layout.figures.iter().copied().zip(0..).collect();
         let mut places = vec![None; graph.nodes.len()];
@@ -37,12 +39,17 @@ impl<'a> Plan<'a> {
             let range = &mut parameters[point.call];
             *range = if *range == (0..0) { p..p + 1 } else { range.start..p + 1 };
         }
-        Plan { graph, layout, positions, places, parameters }
+        Plan { graph, layout, law, positions, places, parameters }
     }
 
     /// The place that a node's value is recorded at, if it is.
     pub fn place(&self, node: NodeId) -> Option<Place> {
         self.places[node]
+    }
+
+    /// The matrices of one call, on one of its two ways.
+    pub fn matrices(&self, key: Key, way: &str, call: usize) -> Box<dyn Matrices> {
+        self.law.matrices(key.stream(way, call))
     }
 
     /// One draw, in the order of [`Layout::figures`]: forward, then back from a cotangent R, iid N(0, 1/(T d)).

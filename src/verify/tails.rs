@@ -129,7 +129,7 @@ fn quantile(degrees: f64, tail: f64, upper: bool) -> f64 {
 pub fn student_quantile(degrees: f64, alpha: f64) -> f64 {
     // P(|T| > t) = I_s(degrees/2, 1/2) at s = degrees/(degrees + t^2).
     let outside = |t: f64| beta_reg(degrees / 2.0, 0.5, degrees / (degrees + t * t));
-    if degrees < 1.0 || alpha.is_nan() || alpha <= 0.0 {
+    if degrees.is_nan() || degrees < 1.0 || alpha.is_nan() || alpha <= 0.0 {
         return f64::INFINITY;
     }
     let mut far = 2.0;
