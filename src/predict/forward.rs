@@ -156,23 +156,29 @@ impl<'a> Forward<'a> {
         let input = self.moments(argument).ok_or("an op without an argument")?;
         let op = call.op.as_ref().ok_or("an op that is not there")?;
         let responded = op.respond(&call.site, &input).map_err(|error| reason(&error))?;
-        self.insert(id, argument, &responded, op.role() == Role::Sublayer);
         let bends = op.bend(0.0).is_some();
         match &responded.linear {
             _ if bends => self.coordinates.insert_bent(id, argument, |x| op.bend(x).map_or(x, |(value, _)| value)),
             Some(linear) => self.coordinates.insert_scaled(id, argument, linear),
             None => self.coordinates.insert_fresh(id, &responded.output.gram, id),
         }
+        self.insert(id, argument, &responded, op.role() == Role::Sublayer, bends);
         let bent = bends || responded.linear.is_some() && self.traits[&argument].bent;
         self.traits.entry(id).and_modify(|traits| traits.bent = bent);
         Ok(Step::Apply(responded.pull))
     }
 
-    fn insert(&mut self, id: NodeId, argument: NodeId, responded: &Responded, sublayer: bool) {
+    fn insert(&mut self, id: NodeId, argument: NodeId, responded: &Responded, sublayer: bool, bends: bool) {
         let gram = responded.output.gram.clone();
         match &responded.linear {
             Some(linear) => self.joint.insert_response(id, argument, linear, gram),
             None => self.joint.insert_fresh(id, gram),
+        }
+        if let (true, Some(linear)) = (bends, &responded.linear) {
+            let related = self.joint.related(id);
+            for (w, cross) in self.coordinates.beyond(id, argument, linear, &related) {
+                self.joint.add_cross(id, w, cross);
+            }
         }
         self.fluctuations.insert_response(id, argument, responded, &self.joint);
         let Moments { constant, mean, .. } = responded.output.clone();

@@ -140,7 +140,7 @@ impl Pull for Back {
         // What is missing of the cotangent along a value is missing behind its matrix, the rest of which is independent of it.
         let lost = |radial: f64| (1.0 - (1.0 - radial) / self.width).max(0.0);
         let passed = if self.projected { self.gains.o * lost(cotangent.radial) } else { 1.0 };
-        let behind = Cotangent { gram: g * passed, constant, stretch: 1.0, together: 1.0, ..cotangent.clone() };
+        let behind = Cotangent { gram: g * passed, constant, paired: None, ..cotangent.clone() };
         let (Cotangent { gram: g_z, recoil, radial, .. }, out_gains) = match &self.out_norm {
             Some(norm) => {
                 let pulled = norm.pull(&behind);

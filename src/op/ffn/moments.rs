@@ -32,8 +32,10 @@ pub fn respond(at: &Site, input: &Moments) -> Result<Responded> {
     let gated = activation == Activation::Swiglu;
     let [g1, g2, g3] = ["w_1", "w_2", "w_3"].map(|w| at.factor(w).powi(2));
     let k = kernels(activation, &(&input.gram * g1), input.freedom);
-    let gate = gated.then(|| &input.gram * g3);
-    let through = |kernel: &Gram| gate.as_ref().map_or_else(|| kernel.clone(), |u| kernel.component_mul(u));
+    // A gate's other factor has the same realised correlation r^, of which its Gram is one more power.
+    let roots = roots(&input.gram);
+    let scaled = |kernel: &Gram, c: f64| symmetric(roots.len(), |a, b| c * roots[a] * roots[b] * kernel[(a, b)]);
+    let through = |kernels: &[Gram]| if gated { scaled(&kernels[1], g3) } else { kernels[0].clone() };
     let (kurtosis, elasticity, mean) = match gated {
         // The square of a product of independent factors, the second Gaussian: E u^4 = 3.
         true => (3.0 * (k.kurtosis + 1.0) - 1.0, k.elasticity + 1.0, vec![0.0; k.mean.len()]),
@@ -59,9 +61,9 @@ pub fn respond(at: &Site, input: &Moments) -> Result<Responded> {
         None => (hidden, None, elasticity),
     };
     let gram = &output.gram * g2;
-    let slope = through(&k.slope) * (g1 * g2);
-    let (freedom, centred_elasticity) = freedom(at, input, &gram, &slope, kurtosis);
-    let roots = roots(&input.gram);
+    // d K_out/d K: of a product with the gate's Gram both factors move.
+    let moving = through(&k.slope) * g1 + if gated { &k.value[0] * g3 } else { Gram::zeros(roots.len(), roots.len()) };
+    let (freedom, centred_elasticity) = freedom(at, input, &gram, &(moving * g2), kurtosis);
     let pull = Back {
         width: d,
         hidden_width: n_h,
@@ -72,10 +74,9 @@ pub fn respond(at: &Site, input: &Moments) -> Result<Responded> {
         covariances,
         spread: output.spread,
         second: output.gram,
-        first: through(&symmetric(roots.len(), |a, b| roots[a] * roots[b] * k.weighted_slope[(a, b)])),
+        first: scaled(&through(&k.slope[1..]), 1.0),
         slope: through(&k.slope),
-        gate: gated.then(|| k.value.clone()),
-        input: input.gram.clone(),
+        gate: gated.then(|| (k.value[0].clone(), scaled(&k.value[1], 1.0))),
         input_spread: input.spread,
         norm: pull_hidden,
     };
@@ -109,7 +110,6 @@ struct Back {
     hidden_width: f64,
     /// Squared gains of W_1, W_2, W_3.
     gains: [f64; 3],
-    input: Gram,
     /// Relative variance of the input's second moment.
     input_spread: f64,
     /// d ln E a^2/d ln q of the hidden layer.
@@ -127,8 +127,8 @@ struct Back {
     /// E[K . k0], what the first matrix's gradient sees.
     first: Gram,
     slope: Gram,
-    /// E[phi phi] of the gate.
-    gate: Option<Gram>,
+    /// E[phi phi] of the gate, and E[K . phi phi], what W_3's gradient sees.
+    gate: Option<(Gram, Gram)>,
     norm: Option<Box<dyn Pull>>,
 }
 
@@ -141,7 +141,7 @@ impl Pull for Back {
         // matrix, as the rest of W is independent of y.
         let lost = |radial: f64, width: f64| (1.0 - (1.0 - radial) / width).max(0.0);
         let passed = g2 * lost(cotangent.radial, self.hidden_width);
-        let behind = Cotangent { gram: g * passed, constant: 1.0, stretch: 1.0, together: 1.0, ..cotangent.clone() };
+        let behind = Cotangent { gram: g * passed, constant: 1.0, paired: None, ..cotangent.clone() };
         let (Cotangent { gram: g_a, radial, recoil, .. }, inner) = match &self.norm {
             Some(norm) => {
                 let pulled = norm.pull(&behind);
@@ -157,10 +157,9 @@ impl Pull for Back {
         let w_1 = self.width * self.first.dot(&g_a) * to_h * together;
         let mut gram = g_h * g1;
         let mut parameters = vec![Ok(w_1), Ok(w_2)];
-        if let Some(gate) = &self.gate {
-            let g_u = g_a.component_mul(gate) * to_u;
-            parameters.push(Ok(self.width * self.input.dot(&g_u) * together));
-            gram += g_u * g3;
+        if let Some((gate, third)) = &self.gate {
+            parameters.push(Ok(self.width * third.dot(&g_a) * to_u * together));
+            gram += g_a.component_mul(gate) * (to_u * g3);
         }
         // Scaling h moves a along s = h phi'(h), or with a gate along (h phi' + phi) u: only what of it is along a is missing.
         let radial = self.stretched * (1.0 - (1.0 - radial) * self.cosine2);
