@@ -109,8 +109,8 @@ pub struct Cotangent {
     pub radial: f64,
     /// The share along the constant direction, as in [`Moments::constant`].
     pub constant: f64,
-    /// Draws of a coordinate of it and of the op's argument, where the two depend on each other because ops that bend
-    /// coordinates lie behind and no sub-layer between.
+    /// Draws of a coordinate of it and of the op's argument, of a sub-layer's output, where the two depend on each other
+    /// because ops that bend coordinates lie behind and no sub-layer between.
     pub paired: Option<Paired>,
     /// By how much the cotangent's energy falls as its value's second moment rises, -d ln |g|^2/d ln q between draws:
     /// 1 before a norm, 0 for a fresh cotangent.

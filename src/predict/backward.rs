@@ -2,14 +2,15 @@
 //!
 //! A cotangent carries the share of it along its own value (`radial`). Through a sum v = sum c_i w_i the contribution to
 //! w_i has share cos^2 u + 1 - cos^2, cos between w_i and v: the part along v keeps v's share u, the rest is isotropic (own,
-//! derived here). It also carries how it recoils from its value's second moment: a term's cotangent recoils as v's second moment moves with it.
+//! derived here). It also carries how it recoils from its value's second moment: a term's cotangent recoils as v's second moment moves with it,
+//! and whether it goes with its value coordinate by coordinate, as behind an op that bends them (`coordinates.rs`).
 //! Contributions to one value add by energy.
 
 use std::collections::BTreeMap;
 
 use crate::error::Result;
 use crate::fold::{Graph, Node, NodeId, Visitor};
-use crate::op::{Cotangent, Expected, Gram, Paired};
+use crate::op::{Cotangent, Expected, Gram, Paired, Role};
 use crate::predict::coordinates::Coordinates;
 use crate::predict::forward::{Known, Reason, Step, Term};
 use crate::predict::history::Query;
@@ -130,8 +131,11 @@ impl<'a> Backward<'a> {
         let (Some(gram), Some(shares)) = (self.joint.gram(id), self.shares.get(&id)) else { return };
         let Shares { radial, constant, recoil, sloped } = *shares;
         let drawn = (self.coordinates.get(id), self.values.get(argument));
-        let paired = match drawn.clone() {
-            (Some(cotangent), Some(value)) if sloped => Some(Paired { cotangent, value }),
+        // Behind a sub-layer no coordinate is one of its argument's.
+        let sublayer = self.graph.calls[call].op.as_ref().is_some_and(|op| op.role() == Role::Sublayer);
+        let beside = self.values.get(if sublayer { id } else { argument });
+        let paired = match (&drawn.0, beside) {
+            (Some(cotangent), Some(value)) if sloped => Some(Paired { cotangent: cotangent.clone(), value }),
             _ => None,
         };
         let pulled = pull.pull(&Cotangent { gram: gram.clone(), radial, constant, paired, recoil });

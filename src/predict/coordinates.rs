@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::fold::Graph;
-use crate::op::{Gram, mean_products};
 use crate::op::gaussian::cholesky;
+use crate::op::{Gram, mean_products};
 use crate::predict::joint::Key;
 use crate::random::{Stream, name_key};
 

@@ -41,11 +41,17 @@ pub enum Step {
         query: Known<Query>,
     },
     StopGradient,
+    /// Of a value that is unknown; or one that is known, with no way back.
     Unknown(Reason),
 }
 
 /// The share of its terms' energy below which a sum is rounding: an amplitude of 1e-5, of which f32 keeps two digits.
 const CANCELLED: f64 = 1e-10;
+
+/// The relative variance f of what a norm divides by from which there is no way back through it. The cotangent meets
+/// E[1/q^] = (1/q)(1 + f + ...), whose remainder is f^2/(1 - f) where q^ is a sum of squares of Gaussians (a Gamma variable, E[1/q^] =
+/// 1/(q (1 - f))): at 1/2 as large as the term that is kept. Only sums that nearly cancel come there.
+const NO_SMALL_PARAMETER: f64 = 0.5;
 
 /// Second moment and overlap of a value.
 pub type Sizes = Known<(f64, f64)>;
@@ -165,6 +171,17 @@ impl<'a> Forward<'a> {
         self.insert(id, argument, &responded, op.role() == Role::Sublayer, bends);
         let bent = bends || responded.linear.is_some() && self.traits[&argument].bent;
         self.traits.entry(id).and_modify(|traits| traits.bent = bent);
+        let divided = (1.0 - responded.elasticity).powi(2) * input.spread;
+        if op.role() == Role::Normalizer && divided >= NO_SMALL_PARAMETER {
+            return Ok(Step::Unknown(
+                format!(
+                    "what {} divides by nearly cancels: its square varies by {divided:.2} of its mean's square between draws, \
+                     and the mean of its inverse has no expansion from {NO_SMALL_PARAMETER}",
+                    call.site.path()
+                )
+                .into(),
+            ));
+        }
         Ok(Step::Apply(responded.pull))
     }
 

@@ -164,3 +164,59 @@ impl Pull for Slope {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::op::Paired;
+    use crate::op::differences::site;
+    use crate::op::gaussian::cholesky;
+    use crate::random::Stream;
+
+    const DRAWS: usize = 1 << 14;
+
+    /// Draws of a Gaussian coordinate with this Gram.
+    fn gaussian(gram: &Gram, draws: usize, seed: u64) -> Gram {
+        let mut z = Gram::zeros(gram.nrows(), draws);
+        Stream::new(seed, &[]).fill_normal(z.as_mut_slice());
+        cholesky(gram) * z
+    }
+
+    #[test]
+    fn coordinates_that_are_not_gaussian_give_their_own_kernel() {
+        // Close to a coin: phi of it is another, where a Gaussian of that second moment loses a third of its energy.
+        let k = Gram::from_row_slice(2, 2, &[1.0, 0.4, 0.4, 1.0]);
+        let coin = |draws, seed| gaussian(&k, draws, seed).map(|u| 4.0 * (3.0 * u).tanh());
+        let (x, many) = (coin(DRAWS, 1), coin(16 * DRAWS, 2));
+        let input = Moments { coordinates: Some(Arc::new(x)), ..Moments::gaussian(mean_products(&many, &many), 128) };
+        let op = Elementwise::dyt();
+        let found = respond(&op, &site(128), &input).unwrap().output.gram;
+        let values = many.map(|x| op.squash.value(ALPHA * x));
+        // Products of values below 1: six standard errors.
+        let margin = 6.0 / (DRAWS as f64).sqrt();
+        assert!((&found - mean_products(&values, &values)).amax() < margin, "{found}");
+        let plain = respond(&op, &site(128), &Moments { coordinates: None, ..input }).unwrap().output.gram;
+        assert!((&found - plain).amax() > 3.0 * margin);
+    }
+
+    #[test]
+    fn a_cotangent_that_went_through_the_same_slope_before_meets_it_again() {
+        let op = Elementwise::dyt();
+        let q = 16.0_f64;
+        let slope = |x: f64| ALPHA * op.squash.slope(ALPHA * x);
+        let power = |n| expectation(|z| slope(q.sqrt() * z).powi(n));
+        let k = Gram::from_element(1, 1, q);
+        let value = gaussian(&k, DRAWS, 3);
+        let fresh = gaussian(&Gram::identity(1, 1), DRAWS, 4);
+        let paired = Paired { cotangent: Arc::new(fresh.zip_map(&value, |g, x| g * slope(x))), value: Arc::new(value) };
+        let pull = respond(&op, &site(128), &Moments::gaussian(k, 128)).unwrap().pull;
+        let cotangent = Cotangent::fresh(Gram::from_element(1, 1, power(2)));
+        let behind = |paired| pull.pull(&Cotangent { paired, ..cotangent.clone() }).cotangent.gram[(0, 0)];
+        // E[g^2 phi'^4] of g independent; six standard errors of the draws' mean.
+        let deviation = (3.0 * power(8) / power(4).powi(2)).sqrt() / (DRAWS as f64).sqrt();
+        assert!((behind(Some(paired)) / power(4) - 1.0).abs() < 6.0 * deviation);
+        assert!(behind(None) < power(4) * (1.0 - 12.0 * deviation));
+    }
+}

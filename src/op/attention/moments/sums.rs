@@ -106,14 +106,38 @@ mod tests {
     use crate::op::attention::moments::draw::normal;
     use crate::random::Stream;
 
-    /// softmax and its rows' cotangents by hand, for one head of width `width`.
-    fn by_hand(a: &Gram, v: &Gram, q: &Gram, k: &Gram, g_z: &Gram) -> (Gram, Gram) {
-        let width = q.ncols() as f64;
+    /// The scores' cotangents by hand.
+    fn scores_by_hand(a: &Gram, v: &Gram, g_z: &Gram) -> Gram {
         let d_a = g_z * v.transpose();
         let t = a.nrows();
         let along: Vec<f64> = (0..t).map(|i| a.row(i).dot(&d_a.row(i))).collect();
-        let d_s = Gram::from_fn(t, t, |i, j| a[(i, j)] * (d_a[(i, j)] - along[i]) / width.sqrt());
+        Gram::from_fn(t, t, |i, j| a[(i, j)] * (d_a[(i, j)] - along[i]))
+    }
+
+    /// softmax and its rows' cotangents by hand, for one head of width `width`.
+    fn by_hand(a: &Gram, v: &Gram, q: &Gram, k: &Gram, g_z: &Gram) -> (Gram, Gram) {
+        let d_s = scores_by_hand(a, v, g_z) / (q.ncols() as f64).sqrt();
         (&d_s * k, d_s.transpose() * q)
+    }
+
+    #[test]
+    fn a_factor_common_to_all_scores_has_the_gradient_of_the_softmax_backward() {
+        let (t, width, draws) = (3, 6, 40_000);
+        let mut stream = Stream::new(11, &[]);
+        let [v, q, k] = [0; 3].map(|_| normal(t, width, &mut stream));
+        let scores = &q * k.transpose() / (width as f64).sqrt();
+        let mut a = scores.map(f64::exp);
+        a.row_iter_mut().for_each(|mut row| row.unscale_mut(row.sum()));
+        let root = normal(t, t, &mut stream);
+        let mut square = 0.0;
+        for _ in 0..draws {
+            let d_s = scores_by_hand(&a, &v, &(&root * normal(t, width, &mut stream)));
+            square += d_s.dot(&scores).powi(2) / draws as f64;
+        }
+        let sharper = sharpening(&a);
+        let rule = (&root * root.transpose()).dot(&(&sharper * (&v * v.transpose()) * sharper.transpose()));
+        // The square of a Gaussian varies by twice its mean's square: six standard errors.
+        assert!((square / rule - 1.0).abs() < 6.0 * (2.0 / draws as f64).sqrt(), "{square} {rule}");
     }
 
     #[test]

@@ -221,4 +221,15 @@ mod tests {
         }
         assert_eq!((k.slope, k.elasticity), (quadrupled.slope, 1.0));
     }
+
+    #[test]
+    fn a_gate_sees_the_square_of_what_two_independent_tokens_have_in_common() {
+        // E[r^ k1(r^)] = k1'(0) E r^^2 + ..., k1' = q k0 (Price 1958), E r^^2 = 1/n: to a relative 1/n, times a few.
+        let (q, n) = (1.0, 100.0);
+        let k = kernels(Activation::Swiglu, &gram(q, 0.0), n);
+        let exact = kernels(Activation::Swiglu, &gram(q, 0.0), f64::INFINITY);
+        let expected = q * exact.slope[0][(0, 1)] / n;
+        assert!((k.value[1][(0, 1)] / expected - 1.0).abs() < 8.0 / n, "{} {expected}", k.value[1][(0, 1)]);
+        assert!(exact.value[1][(0, 1)].abs() < 1e2 * f64::EPSILON);
+    }
 }
