@@ -4,7 +4,8 @@ use normative::fold::Graph;
 use normative::op::Registry;
 use normative::predict::predict;
 use normative::profile::{Place, Profile, Quantity};
-use normative::spec::{File, Overrides, Placement, Setting, Shape};
+use normative::sample::sample;
+use normative::spec::{File, InitLaw, Overrides, Placement, Setting, Shape};
 use normative::zoo;
 use serde_json::Value;
 
@@ -236,6 +237,39 @@ fn a_softmax_that_no_norm_holds_is_refused_with_the_reason() {
     let last = profile.get(Place::Output, Quantity::SecondMoment).unwrap();
     assert!(first.value.is_some() && last.value.is_none());
     assert!(last.reason.as_ref().unwrap().contains("softmax is saturated"), "{:?}", last.reason);
+}
+
+#[test]
+fn bends_with_no_matrix_between_agree_with_the_exact_law() {
+    let registry = Registry::builtin();
+    let text = layer("x = dyt(2*x)", "output = \"dyt(mean(history(x)) - 0.3*x)\"");
+    let placement = Placement::new(File::parse("test.toml", &text).unwrap(), &registry.vocabulary()).unwrap();
+    let network = placement.at(Overrides::default().shape(128, 4, 4).unwrap()).unwrap();
+    let setting = Setting { init: InitLaw::Gaussian, ..Setting::standard() };
+    let graph = Graph::new(&network, &setting, &registry).unwrap();
+    let (predicted, sampled) = (predict(&graph).unwrap(), sample(&graph, 256, 1).unwrap().profile());
+    for (i, (theory, fact)) in predicted.figures.iter().zip(&sampled.figures).enumerate() {
+        let (Some(p), Some(m), Some(se)) = (theory.value, fact.value, fact.se) else { continue };
+        let reach = theory.law.unwrap_or(0.0) + 6.0 * se;
+        assert!((p - m).abs() <= reach, "{}: {p} sampled {m}", predicted.layout.name(i));
+    }
+}
+
+#[test]
+fn a_norm_of_a_nearly_cancelling_sum_has_no_way_back_and_says_why() {
+    let of = |c: f64| {
+        let text = layer(&format!("x = x + rms_norm(0.5*x - {c}*rms_norm(x + 0.1*attn(rms_norm(x))))"), "");
+        written(&text, 128, 1, 8, &Overrides::default())
+    };
+    let (cancels, stays) = (of(0.56), of(0.3));
+    let gradient = |profile: &Profile| profile.get(Place::Input, Quantity::Gradient).unwrap().clone();
+    assert!(gradient(&stays).value.is_some());
+    let refused = gradient(&cancels);
+    assert!(refused.value.is_none() && refused.reason.as_ref().unwrap().contains("nearly cancels"), "{refused:?}");
+    // What comes after is known, and so is its cotangent.
+    for quantity in [Quantity::SecondMoment, Quantity::Gradient] {
+        assert!(cancels.get(Place::Output, quantity).is_none_or(|figure| figure.value.is_some()));
+    }
 }
 
 #[test]

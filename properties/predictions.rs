@@ -14,6 +14,7 @@ use normative::zoo;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use rayon::prelude::*;
+use statrs::distribution::{Binomial, DiscreteCDF};
 
 #[path = "generate/placement.rs"]
 mod generate;
@@ -110,27 +111,48 @@ fn inside(check: &Check, tried: &Tried) -> bool {
     check.excess() * check.scale <= check.law + roundings * f64::from(f32::EPSILON) * check.predicted.abs()
 }
 
-#[test]
-#[ignore = "measured: 98.69 % of 28,425 figures inside, 99 % wanted; norms' gains and nearly cancelling sums fall short"]
-fn random_placements_obey_the_stated_law_and_use_it() {
-    let registry = Registry::builtin();
-    let (count, seeds) = (from_environment("NORMATIVE_CASES", CASES), from_environment("NORMATIVE_SEEDS", SEEDS));
-    let all: Vec<Tried> =
-        cases(count).par_iter().map(|case| tried(case, seeds, &registry)).collect::<Result<_>>().unwrap();
+/// The share of figures that may lie outside their law.
+const OUTSIDE: f64 = 0.01;
 
+/// The level at which a subset of the cases would have more of them outside by chance, were the share just [`OUTSIDE`].
+const LEVEL: f64 = 1e-3;
+
+#[test]
+fn the_first_random_placements_obey_the_stated_law_and_use_it() {
+    let all = all(32, SEEDS);
+    // Figures of a placement go together, so that their number outside varies by more than a binomial one: a stricter test.
+    let figures = all.iter().map(|t| t.checks.len()).sum::<usize>() as u64;
+    judge(&all, Binomial::new(OUTSIDE, figures).unwrap().inverse_cdf(1.0 - LEVEL) as usize);
+}
+
+#[test]
+#[ignore = "a minute and a half of CPU time; measured: 99.3 % of 28,400 figures inside"]
+fn random_placements_obey_the_stated_law_and_use_it() {
+    let all = all(from_environment("NORMATIVE_CASES", CASES), from_environment("NORMATIVE_SEEDS", SEEDS));
+    let figures = all.iter().map(|t| t.checks.len()).sum::<usize>();
+    judge(&all, (OUTSIDE * figures as f64) as usize);
+}
+
+fn all(count: usize, seeds: usize) -> Vec<Tried> {
+    let registry = Registry::builtin();
+    cases(count).par_iter().map(|case| tried(case, seeds, &registry)).collect::<Result<_>>().unwrap()
+}
+
+/// Prints what was found, and asserts that no more than `allowed` figures are outside the law.
+fn judge(all: &[Tried], allowed: usize) {
     let family = |_: &Tried, c: &Check| c.family.word().to_owned();
-    table("error, two standard errors off", &all, family, Check::excess);
-    table("share of the law used", &all, family, Check::used);
-    table("law, relative", &all, family, |c| c.law / c.scale);
-    table("standard error, relative", &all, family, |c| c.se / c.scale);
+    table("error, two standard errors off", all, family, Check::excess);
+    table("share of the law used", all, family, Check::used);
+    table("law, relative", all, family, |c| c.law / c.scale);
+    table("standard error, relative", all, family, |c| c.se / c.scale);
     let elementwise = |t: &Tried, c: &Check| {
         let there = ["dyt", "derf"].iter().any(|name| t.text.contains(name));
         format!("{} {}", c.family.word(), if there { "with dyt or derf" } else { "without" })
     };
-    table("error, by normalizers", &all, elementwise, Check::excess);
-    table("error in detail", &all, in_detail, Check::excess);
+    table("error, by normalizers", all, elementwise, Check::excess);
+    table("error in detail", all, in_detail, Check::excess);
     let mut reasons: BTreeMap<&str, (usize, &Tried)> = BTreeMap::new();
-    for t in &all {
+    for t in all {
         for reason in t.predicted.figures.iter().chain(&t.measured.figures).filter_map(|f| f.reason.as_deref()) {
             let (count, shortest) = reasons.entry(reason).or_insert((0, t));
             *count += 1;
@@ -179,11 +201,12 @@ fn random_placements_obey_the_stated_law_and_use_it() {
     }
     let missing = all.iter().flat_map(|t| &t.predicted.figures).filter(|f| f.value.is_none()).count();
     assert!(missing * 5 < figures.len(), "{missing} figures have no prediction");
-    assert!(outside.len() * 100 <= figures.len(), "{} of {} figures outside", outside.len(), figures.len());
+    assert!(outside.len() <= allowed, "{} of {} figures outside, allowed {allowed}", outside.len(), figures.len());
     assert!(quantile(&most, 0.5) >= 0.25, "the median case uses {} of the law", quantile(&most, 0.5));
 }
 
-/// The widest law that the issue allows, by family, at two shapes.
+/// The widest law that the issue allows, by family, at two shapes: of second moments, overlaps, cotangents, and of the gradients of
+/// W_O, W_V, W_1, W_2 and of W_Q, W_K. It names no floor for gains, biases and queries.
 const FLOORS: [(Shape, [f64; 5]); 2] = [
     (
         Shape { width: 128, blocks: 6, tokens: 16, heads: 4, ffn_width: 512, causal: false },
@@ -196,7 +219,6 @@ const FLOORS: [(Shape, [f64; 5]); 2] = [
 ];
 
 #[test]
-#[ignore = "measured: holds for matrices and sites; the norms' gains, counted among the weights here, have a wider law"]
 fn the_law_is_no_wider_than_the_floors() {
     let registry = Registry::builtin();
     let drafts = cases(64).into_iter().map(|(draft, _)| draft.text());
@@ -209,6 +231,11 @@ fn the_law_is_no_wider_than_the_floors() {
             let wide = figures.filter_map(|(i, figure)| {
                 let (value, law) = (figure.value?, figure.law?);
                 let family = Family::of(&profile.layout, i);
+                if let Place::Parameter(p) = profile.layout.figures[i].0
+                    && profile.layout.parameters[p].parameter.shape.len() < 2
+                {
+                    return None;
+                }
                 let floor = Family::ALL.iter().position(|f| *f == family).map(|f| floors[f])?;
                 let scale = if family == Family::Overlap { 1.0 } else { value.abs() };
                 // The sum that makes a law may round.

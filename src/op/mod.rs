@@ -12,6 +12,7 @@ pub(crate) mod gaussian;
 mod identity;
 mod linear;
 mod matrix_law;
+mod paired;
 mod radial;
 mod registry;
 mod response;
@@ -28,6 +29,8 @@ pub use identity::Identity;
 pub use linear::Gradient;
 pub(crate) use linear::broadcast_back;
 pub use matrix_law::{Frame, Matrices, MatrixLaw, Pushed};
+pub use paired::Paired;
+pub(crate) use paired::mean_products;
 pub use radial::{Gain, Radial, Scale};
 pub use registry::Registry;
 pub use response::{

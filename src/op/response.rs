@@ -6,7 +6,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::op::{Matrices, Site};
+use crate::op::{Matrices, Paired, Site};
 
 /// A matrix of second moments between tokens, `(tokens, tokens)`.
 pub type Gram = nalgebra::DMatrix<f64>;
@@ -109,11 +109,9 @@ pub struct Cotangent {
     pub radial: f64,
     /// The share along the constant direction, as in [`Moments::constant`].
     pub constant: f64,
-    /// How much a coordinate's cotangent goes with the size of the op's argument there: E[g^2 x^2]/(E g^2 E x^2), 1 where they
-    /// are independent.
-    pub stretch: f64,
-    /// The same of all tokens together, E(sum_a g_a x_a)^2/(sum_ab E[g_a g_b] E[x_a x_b]).
-    pub together: f64,
+    /// Draws of a coordinate of it and of the op's argument, of a sub-layer's output, where the two depend on each other
+    /// because ops that bend coordinates lie behind and no sub-layer between.
+    pub paired: Option<Paired>,
     /// By how much the cotangent's energy falls as its value's second moment rises, -d ln |g|^2/d ln q between draws:
     /// 1 before a norm, 0 for a fresh cotangent.
     pub recoil: f64,
@@ -122,7 +120,7 @@ pub struct Cotangent {
 impl Cotangent {
     /// A cotangent independent of its value, and of no preferred direction.
     pub fn fresh(gram: Gram) -> Self {
-        Cotangent { gram, radial: 1.0, constant: 1.0, stretch: 1.0, together: 1.0, recoil: 0.0 }
+        Cotangent { gram, radial: 1.0, constant: 1.0, paired: None, recoil: 0.0 }
     }
 }
 

@@ -2,15 +2,16 @@
 //!
 //! A cotangent carries the share of it along its own value (`radial`). Through a sum v = sum c_i w_i the contribution to
 //! w_i has share cos^2 u + 1 - cos^2, cos between w_i and v: the part along v keeps v's share u, the rest is isotropic (own,
-//! derived here). It also carries how it recoils from its value's second moment: a term's cotangent recoils as v's second moment moves with it.
+//! derived here). It also carries how it recoils from its value's second moment: a term's cotangent recoils as v's second moment moves with it,
+//! and whether it goes with its value coordinate by coordinate, as behind an op that bends them (`coordinates.rs`).
 //! Contributions to one value add by energy.
 
 use std::collections::BTreeMap;
 
 use crate::error::Result;
 use crate::fold::{Graph, Node, NodeId, Visitor};
-use crate::op::{Cotangent, Expected, Gram};
-use crate::predict::coordinates::{Coordinates, stretches};
+use crate::op::{Cotangent, Expected, Gram, Paired, Role};
+use crate::predict::coordinates::Coordinates;
 use crate::predict::forward::{Known, Reason, Step, Term};
 use crate::predict::history::Query;
 use crate::predict::joint::{Joint, Key};
@@ -41,6 +42,8 @@ struct Shares {
     radial: f64,
     constant: f64,
     recoil: f64,
+    /// Whether it goes with its value, as an op that bends coordinates came before it and no sub-layer since.
+    sloped: bool,
 }
 
 impl<'a> Backward<'a> {
@@ -90,6 +93,7 @@ impl<'a> Backward<'a> {
                 Shares {
                     radial: blend(known.radial, shares.radial),
                     constant: blend(known.constant, shares.constant),
+                    sloped: known.sloped || shares.sloped,
                     recoil: (known.recoil * before + shares.recoil * added) / (before + added),
                 }
             }
@@ -125,18 +129,22 @@ impl<'a> Backward<'a> {
             }
         };
         let (Some(gram), Some(shares)) = (self.joint.gram(id), self.shares.get(&id)) else { return };
-        let Shares { radial, constant, recoil } = *shares;
+        let Shares { radial, constant, recoil, sloped } = *shares;
         let drawn = (self.coordinates.get(id), self.values.get(argument));
-        let (stretch, together) = match &drawn {
-            (Some(cotangent), Some(value)) => stretches(cotangent, value),
-            _ => (1.0, 1.0),
+        // Behind a sub-layer no coordinate is one of its argument's.
+        let sublayer = self.graph.calls[call].op.as_ref().is_some_and(|op| op.role() == Role::Sublayer);
+        let beside = self.values.get(if sublayer { id } else { argument });
+        let paired = match (&drawn.0, beside) {
+            (Some(cotangent), Some(value)) if sloped => Some(Paired { cotangent: cotangent.clone(), value }),
+            _ => None,
         };
-        let pulled = pull.pull(&Cotangent { gram: gram.clone(), radial, constant, stretch, together, recoil });
+        let pulled = pull.pull(&Cotangent { gram: gram.clone(), radial, constant, paired, recoil });
         self.parameters[call] = Ok(pulled.parameters);
         let Cotangent { gram, radial, constant, recoil, .. } = pulled.cotangent;
+        let bends = self.graph.calls[call].op.as_ref().is_some_and(|op| op.bend(0.0).is_some());
         let bend = |x: f64| self.graph.calls[call].op.as_ref().and_then(|op| op.bend(x));
         match (&pulled.linear, drawn.1) {
-            (Some(_), Some(value)) if bend(0.0).is_some() => {
+            (Some(_), Some(value)) if bends => {
                 let slope = |x| bend(x).map_or(1.0, |(_, slope)| slope);
                 self.coordinates.insert_sloped(self.scratch, id, &value, slope);
             }
@@ -147,7 +155,14 @@ impl<'a> Backward<'a> {
             Some(linear) => self.joint.insert_response(self.scratch, id, linear, gram),
             None => self.joint.insert_fresh(self.scratch, gram),
         }
-        let shares = Shares { radial, constant, recoil };
+        if let (true, Some(linear)) = (bends, &pulled.linear) {
+            let related = self.joint.related(self.scratch);
+            for (w, cross) in self.coordinates.beyond(self.scratch, id, linear, &related) {
+                self.joint.add_cross(self.scratch, w, cross);
+            }
+        }
+        let sloped = pulled.linear.is_some() && (sloped || bends);
+        let shares = Shares { radial, constant, recoil, sloped };
         if self.joint.contains(argument) {
             self.add(argument, 1.0, self.scratch, shares);
             self.joint.remove(self.scratch);
@@ -201,7 +216,7 @@ impl<'a> Backward<'a> {
     }
 }
 
-const FRESH: Shares = Shares { radial: 1.0, constant: 1.0, recoil: 0.0 };
+const FRESH: Shares = Shares { radial: 1.0, constant: 1.0, recoil: 0.0, sloped: false };
 
 impl Visitor for Backward<'_> {
     fn visit(&mut self, id: NodeId, node: &Node) -> Result<()> {

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::fold::Graph;
-use crate::op::Gram;
 use crate::op::gaussian::cholesky;
+use crate::op::{Gram, mean_products};
 use crate::predict::joint::Key;
 use crate::random::{Stream, name_key};
 
@@ -19,7 +19,7 @@ const SEED: u64 = 0x5eed;
 /// Draws times tokens for a whole network, and draws at least and at most.
 const BUDGET: usize = 1 << 20;
 const LEAST: usize = 64;
-const MOST: usize = 4096;
+const MOST: usize = 1 << 14;
 
 /// Draws by value; none where no op bends coordinates.
 pub struct Coordinates {
@@ -74,6 +74,17 @@ impl Coordinates {
         }
     }
 
+    /// What `v` has in common with each of `others` beyond its linear response to `of`: E[(v_a - l_a of_a) w_b]. Zero where all are
+    /// jointly Gaussian (Stein 1981), and so left out where the draws say nothing.
+    pub fn beyond(&self, v: Key, of: Key, linear: &[f64], others: &[Key]) -> Vec<(Key, Gram)> {
+        let (Some(rest), Some(argument)) = (self.get(v), self.get(of)) else { return Vec::new() };
+        let mut rest = rest.as_ref().clone();
+        for (mut column, x) in rest.column_iter_mut().zip(argument.column_iter()) {
+            column.iter_mut().zip(x.iter()).zip(linear).for_each(|((r, x), l)| *r -= l * x);
+        }
+        others.iter().filter_map(|w| Some((*w, mean_products(&rest, self.rows.get(w)?.as_ref())))).collect()
+    }
+
     pub fn insert_bent(&mut self, key: Key, of: Key, bend: impl Fn(f64) -> f64) {
         if let Some(mut rows) = self.get(of) {
             Arc::make_mut(&mut rows).apply(|x| *x = bend(*x));
@@ -103,21 +114,4 @@ impl Coordinates {
             self.rows.insert(to, rows);
         }
     }
-}
-
-/// [`crate::op::Cotangent::stretch`] and `together` of a cotangent with a value, by their draws.
-pub fn stretches(cotangent: &Gram, value: &Gram) -> (f64, f64) {
-    let (tokens, draws) = cotangent.shape();
-    let (mut own, mut together, mut expected) = (0.0, 0.0, 0.0);
-    for (c, x) in cotangent.column_iter().zip(value.column_iter()) {
-        let products = || c.iter().zip(x.iter()).map(|(c, x)| c * x);
-        own += products().map(|p| p * p).sum::<f64>();
-        together += products().sum::<f64>().powi(2);
-    }
-    for a in 0..tokens {
-        expected += cotangent.row(a).norm_squared() * value.row(a).norm_squared();
-    }
-    let (g, k) = (cotangent * cotangent.transpose(), value * value.transpose());
-    let ratio = |sum: f64, whole: f64| if whole > 0.0 { sum * draws as f64 / whole } else { 1.0 };
-    (ratio(own, expected), ratio(together, g.dot(&k)))
 }

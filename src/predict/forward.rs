@@ -41,11 +41,17 @@ pub enum Step {
         query: Known<Query>,
     },
     StopGradient,
+    /// Of a value that is unknown; or one that is known, with no way back.
     Unknown(Reason),
 }
 
 /// The share of its terms' energy below which a sum is rounding: an amplitude of 1e-5, of which f32 keeps two digits.
 const CANCELLED: f64 = 1e-10;
+
+/// The relative variance f of what a norm divides by from which there is no way back through it. The cotangent meets
+/// E[1/q^] = (1/q)(1 + f + ...), whose remainder is f^2/(1 - f) where q^ is a sum of squares of Gaussians (a Gamma variable, E[1/q^] =
+/// 1/(q (1 - f))): at 1/2 as large as the term that is kept. Only sums that nearly cancel come there.
+const NO_SMALL_PARAMETER: f64 = 0.5;
 
 /// Second moment and overlap of a value.
 pub type Sizes = Known<(f64, f64)>;
@@ -156,23 +162,40 @@ impl<'a> Forward<'a> {
         let input = self.moments(argument).ok_or("an op without an argument")?;
         let op = call.op.as_ref().ok_or("an op that is not there")?;
         let responded = op.respond(&call.site, &input).map_err(|error| reason(&error))?;
-        self.insert(id, argument, &responded, op.role() == Role::Sublayer);
         let bends = op.bend(0.0).is_some();
         match &responded.linear {
             _ if bends => self.coordinates.insert_bent(id, argument, |x| op.bend(x).map_or(x, |(value, _)| value)),
             Some(linear) => self.coordinates.insert_scaled(id, argument, linear),
             None => self.coordinates.insert_fresh(id, &responded.output.gram, id),
         }
+        self.insert(id, argument, &responded, op.role() == Role::Sublayer, bends);
         let bent = bends || responded.linear.is_some() && self.traits[&argument].bent;
         self.traits.entry(id).and_modify(|traits| traits.bent = bent);
+        let divided = (1.0 - responded.elasticity).powi(2) * input.spread;
+        if op.role() == Role::Normalizer && divided >= NO_SMALL_PARAMETER {
+            return Ok(Step::Unknown(
+                format!(
+                    "what {} divides by nearly cancels: its square varies by {divided:.2} of its mean's square between draws, \
+                     and the mean of its inverse has no expansion from {NO_SMALL_PARAMETER}",
+                    call.site.path()
+                )
+                .into(),
+            ));
+        }
         Ok(Step::Apply(responded.pull))
     }
 
-    fn insert(&mut self, id: NodeId, argument: NodeId, responded: &Responded, sublayer: bool) {
+    fn insert(&mut self, id: NodeId, argument: NodeId, responded: &Responded, sublayer: bool, bends: bool) {
         let gram = responded.output.gram.clone();
         match &responded.linear {
             Some(linear) => self.joint.insert_response(id, argument, linear, gram),
             None => self.joint.insert_fresh(id, gram),
+        }
+        if let (true, Some(linear)) = (bends, &responded.linear) {
+            let related = self.joint.related(id);
+            for (w, cross) in self.coordinates.beyond(id, argument, linear, &related) {
+                self.joint.add_cross(id, w, cross);
+            }
         }
         self.fluctuations.insert_response(id, argument, responded, &self.joint);
         let Moments { constant, mean, .. } = responded.output.clone();

@@ -32,6 +32,12 @@ impl Joint {
         self.grams.keys().copied()
     }
 
+    /// The other live values that depend on this one.
+    pub fn related(&self, key: Key) -> Vec<Key> {
+        let other = |(v, w): &(Key, Key)| (*v == key).then_some(*w).or((*w == key).then_some(*v));
+        self.cross.keys().filter_map(other).collect()
+    }
+
     /// Calls `see` with C_vw[a, b], where the two are dependent.
     pub fn with_cross<R>(&self, v: Key, w: Key, see: impl FnOnce(Entries) -> R) -> Option<R> {
         match v.cmp(&w) {
@@ -125,7 +131,8 @@ impl Joint {
         }
     }
 
-    fn add_cross(&mut self, v: Key, w: Key, c: Gram) {
+    /// Adds to C_vw of two live values.
+    pub fn add_cross(&mut self, v: Key, w: Key, c: Gram) {
         let (pair, c) = if v < w { ((v, w), c) } else { ((w, v), c.transpose()) };
         match self.cross.get_mut(&pair) {
             Some(known) => *known += c,

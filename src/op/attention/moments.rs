@@ -34,9 +34,11 @@ mod inner;
 mod sums;
 mod values;
 
+use std::sync::Arc;
+
 use crate::error::{Error, Result};
 use crate::op::attention::InnerNorms;
-use crate::op::{Cotangent, Expected, Gram, Moments, Pull, Pulled, Responded, Site};
+use crate::op::{Cotangent, Expected, Gram, Moments, Paired, Pull, Pulled, Responded, Site};
 pub use ensemble::members;
 use ensemble::{Ensemble, Gains, Member};
 use sums::Sums;
@@ -140,7 +142,8 @@ impl Pull for Back {
         // What is missing of the cotangent along a value is missing behind its matrix, the rest of which is independent of it.
         let lost = |radial: f64| (1.0 - (1.0 - radial) / self.width).max(0.0);
         let passed = if self.projected { self.gains.o * lost(cotangent.radial) } else { 1.0 };
-        let behind = Cotangent { gram: g * passed, constant, stretch: 1.0, together: 1.0, ..cotangent.clone() };
+        let paired = if self.projected { None } else { cotangent.paired.as_ref().map(|paired| self.inside(paired)) };
+        let behind = Cotangent { gram: g * passed, constant, paired, ..cotangent.clone() };
         let (Cotangent { gram: g_z, recoil, radial, .. }, out_gains) = match &self.out_norm {
             Some(norm) => {
                 let pulled = norm.pull(&behind);
@@ -187,6 +190,16 @@ impl Back {
     /// A gradient that is quadratic in the centred token Gram, if that is a Wishart matrix still.
     fn scores(&self, gradient: f64) -> Expected {
         if gradient != 0.0 && self.ensemble.freedom < COLLAPSING { Err(COLLAPSES) } else { Ok(gradient) }
+    }
+
+    /// Draws that stand for z, the argument of the output's norm, by those of the output.
+    fn inside(&self, paired: &Paired) -> Paired {
+        let mut z = paired.value.as_ref().clone();
+        for (mut row, mean) in z.row_iter_mut().zip(&self.mean_squares) {
+            let square = row.norm_squared() / row.len() as f64;
+            row.scale_mut(if square > 0.0 { (mean / square).sqrt() } else { 0.0 });
+        }
+        Paired { value: Arc::new(z), ..paired.clone() }
     }
 
     /// Per token, (z^ - z)/z of one member.

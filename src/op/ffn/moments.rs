@@ -12,19 +12,22 @@
 //! cotangent. An inner norm maps k1 and G_a by its own rule at width n_h.
 //!
 //! Own, derived here: the output's realised second moment varies by 2/d (Gaussian given the hidden layer) plus the
-//! hidden layer's own (kurtosis/n_h + elasticity^2 f). The distance from token collapse varies with the hidden
-//! units as for n_h Gaussian coordinates, times E phi^4/(3 (E phi^2)^2): exact for ReLU near collapse.
+//! hidden layer's own (kurtosis/n_h + elasticity^2 f). The distance from token collapse varies with the hidden units (`freedom.rs`).
 //! A cotangent from a norm recoils from the output's second moment, with which the hidden layer's moves: W_2's gradient, their
-//! product, is smaller by their covariance, and so is what passes the slopes.
+//! product, is smaller by their covariance, and so is what passes the slopes. What it lacks along the hidden layer a, a share
+//! 1 - u of a_i^2/|a|^2 at unit i, it lacks most where the slopes s_i are steep: sum s_i a_i^2 is more than sum s_i |a|^2/n_h
+//! by that covariance again.
 
 mod activation;
+mod freedom;
 
 use crate::error::Result;
 use crate::op::ffn::hidden_norm;
-use crate::op::gaussian::{centred_trace, collapse_unit, roots, symmetric};
+use crate::op::gaussian::{roots, symmetric};
 use crate::op::{Cotangent, Gram, Moments, Pull, Pulled, Responded, Site};
 use crate::spec::Activation;
-use activation::kernels;
+use activation::{kernels, value};
+use freedom::{Hidden, freedom};
 
 pub fn respond(at: &Site, input: &Moments) -> Result<Responded> {
     let (d, n_h) = (at.shape.width as f64, at.shape.ffn_width as f64);
@@ -32,8 +35,10 @@ pub fn respond(at: &Site, input: &Moments) -> Result<Responded> {
     let gated = activation == Activation::Swiglu;
     let [g1, g2, g3] = ["w_1", "w_2", "w_3"].map(|w| at.factor(w).powi(2));
     let k = kernels(activation, &(&input.gram * g1), input.freedom);
-    let gate = gated.then(|| &input.gram * g3);
-    let through = |kernel: &Gram| gate.as_ref().map_or_else(|| kernel.clone(), |u| kernel.component_mul(u));
+    // A gate's other factor has the same realised correlation r^, of which its Gram is one more power.
+    let roots = roots(&input.gram);
+    let scaled = |kernel: &Gram, c: f64| symmetric(roots.len(), |a, b| c * roots[a] * roots[b] * kernel[(a, b)]);
+    let through = |kernels: &[Gram]| if gated { scaled(&kernels[1], g3) } else { kernels[0].clone() };
     let (kurtosis, elasticity, mean) = match gated {
         // The square of a product of independent factors, the second Gaussian: E u^4 = 3.
         true => (3.0 * (k.kurtosis + 1.0) - 1.0, k.elasticity + 1.0, vec![0.0; k.mean.len()]),
@@ -54,14 +59,25 @@ pub fn respond(at: &Site, input: &Moments) -> Result<Responded> {
     };
     let hidden_elasticity = elasticity;
     let norm = hidden_norm(at).map(|(op, site)| op.respond(&site, &hidden)).transpose()?;
-    let (output, pull_hidden, elasticity) = match norm {
-        Some(norm) => (norm.output, Some(norm.pull), elasticity * norm.elasticity),
-        None => (hidden, None, elasticity),
+    let held = norm.as_ref().map_or(1.0, |norm| norm.elasticity);
+    let (output, pull_hidden) = match norm {
+        Some(norm) => (norm.output, Some(norm.pull)),
+        None => (hidden.clone(), None),
     };
+    let elasticity = elasticity * held;
     let gram = &output.gram * g2;
-    let slope = through(&k.slope) * (g1 * g2);
-    let (freedom, centred_elasticity) = freedom(at, input, &gram, &slope, kurtosis);
-    let roots = roots(&input.gram);
+    // d K/d K_in: of a product with the gate's Gram both factors move.
+    let slope = through(&k.slope) * g1 + if gated { &k.value[0] * g3 } else { Gram::zeros(roots.len(), roots.len()) };
+    let units = Hidden {
+        before: &input.gram * g1,
+        gate: gated.then(|| &input.gram * g3),
+        value: &|x| value(activation, x),
+        gram: &hidden.gram,
+        slope: &slope,
+        centred: pull_hidden.is_some() && output.mean.is_none(),
+        scaled: held < 0.5,
+    };
+    let (freedom, centred_elasticity) = freedom(at, input, &units, &gram);
     let pull = Back {
         width: d,
         hidden_width: n_h,
@@ -72,10 +88,9 @@ pub fn respond(at: &Site, input: &Moments) -> Result<Responded> {
         covariances,
         spread: output.spread,
         second: output.gram,
-        first: through(&symmetric(roots.len(), |a, b| roots[a] * roots[b] * k.weighted_slope[(a, b)])),
+        first: scaled(&through(&k.slope[1..]), 1.0),
         slope: through(&k.slope),
-        gate: gated.then(|| k.value.clone()),
-        input: input.gram.clone(),
+        gate: gated.then(|| (k.value[0].clone(), scaled(&k.value[1], 1.0))),
         input_spread: input.spread,
         norm: pull_hidden,
     };
@@ -84,32 +99,11 @@ pub fn respond(at: &Site, input: &Moments) -> Result<Responded> {
     Ok(Responded { output, linear: None, elasticity, centred_elasticity, pull: Box::new(pull) })
 }
 
-/// The output's freedom, and the elasticity of its distance from token collapse.
-///
-/// A change of every correlation alike changes k1 by k0 (Price 1958, IRE Trans. Inf. Theory 4).
-fn freedom(at: &Site, input: &Moments, out: &Gram, slope: &Gram, kurtosis: f64) -> (f64, f64) {
-    let (d, n_h) = (at.shape.width as f64, at.shape.ffn_width as f64);
-    let k = &input.gram;
-    let n = k.nrows() as f64;
-    let (trace, out_trace) = (centred_trace(k), centred_trace(out));
-    let collapsed = |k: &Gram, trace: f64| trace <= n * f64::EPSILON * k.trace();
-    if n < 2.0 || collapsed(k, trace) || collapsed(out, out_trace) {
-        return (d, 1.0);
-    }
-    let mean_slope = (slope.sum() - slope.trace()) / (n * (n - 1.0));
-    let elasticity = mean_slope * trace / out_trace;
-    let unit = collapse_unit(out);
-    let hidden = (kurtosis + 1.0) / 3.0 * unit / n_h;
-    let excess = elasticity.powi(2) * collapse_unit(k) / input.freedom + hidden;
-    (1.0 / (1.0 / d + excess / unit), elasticity)
-}
-
 struct Back {
     width: f64,
     hidden_width: f64,
     /// Squared gains of W_1, W_2, W_3.
     gains: [f64; 3],
-    input: Gram,
     /// Relative variance of the input's second moment.
     input_spread: f64,
     /// d ln E a^2/d ln q of the hidden layer.
@@ -127,8 +121,8 @@ struct Back {
     /// E[K . k0], what the first matrix's gradient sees.
     first: Gram,
     slope: Gram,
-    /// E[phi phi] of the gate.
-    gate: Option<Gram>,
+    /// E[phi phi] of the gate, and E[K . phi phi], what W_3's gradient sees.
+    gate: Option<(Gram, Gram)>,
     norm: Option<Box<dyn Pull>>,
 }
 
@@ -141,7 +135,7 @@ impl Pull for Back {
         // matrix, as the rest of W is independent of y.
         let lost = |radial: f64, width: f64| (1.0 - (1.0 - radial) / width).max(0.0);
         let passed = g2 * lost(cotangent.radial, self.hidden_width);
-        let behind = Cotangent { gram: g * passed, constant: 1.0, stretch: 1.0, together: 1.0, ..cotangent.clone() };
+        let behind = Cotangent { gram: g * passed, constant: 1.0, paired: None, ..cotangent.clone() };
         let (Cotangent { gram: g_a, radial, recoil, .. }, inner) = match &self.norm {
             Some(norm) => {
                 let pulled = norm.pull(&behind);
@@ -149,7 +143,7 @@ impl Pull for Back {
             }
             None => (behind, Vec::new()),
         };
-        let [to_h, to_u] = self.covariances.map(|c| (1.0 - recoil * c).max(0.0));
+        let [to_h, to_u] = self.covariances.map(|c| (1.0 - (recoil + 1.0 - radial) * c).max(0.0));
         let g_h = g_a.component_mul(&self.slope) * to_h;
         // As q rises the slopes rise by its power elasticity - 1, and what recoils from the output falls by elasticity.
         let recoil = self.elasticity * recoil - (self.elasticity - 1.0);
@@ -157,15 +151,56 @@ impl Pull for Back {
         let w_1 = self.width * self.first.dot(&g_a) * to_h * together;
         let mut gram = g_h * g1;
         let mut parameters = vec![Ok(w_1), Ok(w_2)];
-        if let Some(gate) = &self.gate {
-            let g_u = g_a.component_mul(gate) * to_u;
-            parameters.push(Ok(self.width * self.input.dot(&g_u) * together));
-            gram += g_u * g3;
+        if let Some((gate, third)) = &self.gate {
+            parameters.push(Ok(self.width * third.dot(&g_a) * to_u * together));
+            gram += g_a.component_mul(gate) * (to_u * g3);
         }
         // Scaling h moves a along s = h phi'(h), or with a gate along (h phi' + phi) u: only what of it is along a is missing.
         let radial = self.stretched * (1.0 - (1.0 - radial) * self.cosine2);
         gram *= lost(radial, self.width);
         parameters.extend(inner);
         Pulled { cotangent: Cotangent { radial, recoil, ..Cotangent::fresh(gram) }, linear: None, parameters }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::op::differences::site;
+    use crate::random::Stream;
+    use crate::spec::Setting;
+
+    #[test]
+    fn a_cotangent_that_lacks_the_hidden_layers_direction_loses_most_where_slopes_are_steep() {
+        let mut at = site(64);
+        at.setting = Arc::new(Setting { activation: Activation::Swiglu, ..Setting::standard() });
+        let n = at.shape.ffn_width;
+        let pull = respond(&at, &Moments::gaussian(Gram::identity(1, 1), 64)).unwrap().pull;
+        let w_1 = |radial| {
+            let cotangent = Cotangent { radial, ..Cotangent::fresh(Gram::identity(1, 1)) };
+            pull.pull(&cotangent).parameters[0].unwrap()
+        };
+        // The same by hand: of sum s_i g_i^2, g isotropic, what is lost with g's part along a.
+        let draws = 20_000;
+        let mut stream = Stream::new(7, &[]);
+        let (mut whole, mut lost) = (0.0, Vec::new());
+        for _ in 0..draws {
+            let [h, u, g] = [0; 3].map(|_| stream.normals(n));
+            let a: Vec<f64> = h.iter().zip(&u).map(|(h, u)| value(Activation::Swiglu, *h) * u).collect();
+            let along = a.iter().zip(&g).map(|(a, g)| a * g).sum::<f64>() / a.iter().map(|a| a * a).sum::<f64>();
+            let slope = |i: usize| (activation::derivative(Activation::Swiglu, h[i]) * u[i]).powi(2);
+            let energy = |along: f64| (0..n).map(|i| slope(i) * (g[i] - along * a[i]).powi(2)).sum::<f64>();
+            whole += energy(0.0) / draws as f64;
+            lost.push(energy(0.0) - energy(along));
+        }
+        let mean = lost.iter().sum::<f64>() / draws as f64;
+        let deviation = (lost.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / draws as f64).sqrt();
+        let (found, expected) = (1.0 - w_1(0.0) / w_1(1.0), mean / whole);
+        // Six standard errors; the rule stops at the first order in 1/n_h, the next is smaller by a few times what is lost.
+        let margin = 6.0 * deviation / mean / (draws as f64).sqrt() + 4.0 * expected;
+        assert!((found / expected - 1.0).abs() < margin, "{found} {expected} {margin}");
+        assert!(1.0 / (n as f64) < expected * (1.0 - margin));
     }
 }

@@ -119,9 +119,10 @@ impl Pull for Divide {
         let once = (1.0 + 3.0 * self.spread / 8.0) * (1.0 - radial * self.own) * (1.0 - constant);
         let linear: Vec<f64> = self.inverse.iter().map(|i| i * once.max(0.0)).collect();
         let along = g.dot(&self.normalized);
+        let together = cotangent.paired.as_ref().map_or(1.0, |paired| paired.together(|x| x));
         let gain = match self.op.gain {
             Gain::None => None,
-            Gain::PerCoordinate | Gain::OnePlus => Some(Ok(along * cotangent.together)),
+            Gain::PerCoordinate | Gain::OnePlus => Some(Ok(along * together)),
             // The cosine's Gram is the normalized one in units of its length.
             Gain::Single if cotangent.radial < CANCELLED => Some(Err(CANCELS)),
             Gain::Single => Some(Ok(along * cotangent.radial)),

@@ -68,16 +68,32 @@ impl Sums {
         let mut centred = crossed + z.component_mul(&y);
         let k_part = h.component_mul(&z) * a - r.component_mul(&ha) * 2.0;
         let mut g_k = v.component_mul(&(&at * &ha)) + symmetric_part(&at * k_part);
+        let sharper = sharpening(a);
+        let mut together = &sharper * v * sharper.transpose();
         if lost != 0.0 {
             let root = |a: usize| mean_squares[a].max(f64::MIN_POSITIVE).sqrt();
             let b = Gram::from_fn(a.nrows(), a.ncols(), |i, j| a[(i, j)] * (r[(i, j)] - z[(i, i)]) / root(i));
             let cosine = correlation(&z);
             centred -= cosine.component_mul(&(&b * kk * b.transpose())) * lost;
             g_k -= b.transpose() * (h.component_mul(&cosine) * &b) * lost;
+            let along: Vec<f64> = (0..a.nrows()).map(|i| sharper.row(i).dot(&r.row(i)) / root(i)).collect();
+            together -= Gram::from_fn(a.nrows(), a.nrows(), |i, j| cosine[(i, j)] * along[i] * along[j]) * lost;
         }
-        self.q.add(g_z.component_mul(&centred), 1.0, q_norm.as_deref(), x);
-        self.k.add(g_k, 1.0, k_norm.as_deref(), x);
+        let g_q = g_z.component_mul(&centred);
+        let together = g_z.dot(&together).max(0.0);
+        let share = |isotropic: f64| if isotropic > 0.0 { together / isotropic } else { 1.0 };
+        let [radial_q, radial_k] = [share(g_q.dot(kq)), share(g_k.dot(kk))];
+        self.q.add(g_q, q_norm.as_ref().map_or(1.0, |_| radial_q), q_norm.as_deref(), x);
+        self.k.add(g_k, k_norm.as_ref().map_or(1.0, |_| radial_k), k_norm.as_deref(), x);
     }
+}
+
+/// B, the weights' derivative by a common factor on all scores, dA/d ln S: A_ab (S_ab - sum_e A_ae S_ae), the scores as ln A
+/// and a constant.
+fn sharpening(a: &Gram) -> Gram {
+    let score = |weight: f64| weight.max(f64::MIN_POSITIVE).ln();
+    let means: Vec<f64> = a.row_iter().map(|row| row.iter().map(|w| w * score(*w)).sum()).collect();
+    Gram::from_fn(a.nrows(), a.ncols(), |i, j| a[(i, j)] * (score(a[(i, j)]) - means[i]))
 }
 
 fn symmetric_part(m: Gram) -> Gram {
@@ -90,14 +106,38 @@ mod tests {
     use crate::op::attention::moments::draw::normal;
     use crate::random::Stream;
 
-    /// softmax and its rows' cotangents by hand, for one head of width `width`.
-    fn by_hand(a: &Gram, v: &Gram, q: &Gram, k: &Gram, g_z: &Gram) -> (Gram, Gram) {
-        let width = q.ncols() as f64;
+    /// The scores' cotangents by hand.
+    fn scores_by_hand(a: &Gram, v: &Gram, g_z: &Gram) -> Gram {
         let d_a = g_z * v.transpose();
         let t = a.nrows();
         let along: Vec<f64> = (0..t).map(|i| a.row(i).dot(&d_a.row(i))).collect();
-        let d_s = Gram::from_fn(t, t, |i, j| a[(i, j)] * (d_a[(i, j)] - along[i]) / width.sqrt());
+        Gram::from_fn(t, t, |i, j| a[(i, j)] * (d_a[(i, j)] - along[i]))
+    }
+
+    /// softmax and its rows' cotangents by hand, for one head of width `width`.
+    fn by_hand(a: &Gram, v: &Gram, q: &Gram, k: &Gram, g_z: &Gram) -> (Gram, Gram) {
+        let d_s = scores_by_hand(a, v, g_z) / (q.ncols() as f64).sqrt();
         (&d_s * k, d_s.transpose() * q)
+    }
+
+    #[test]
+    fn a_factor_common_to_all_scores_has_the_gradient_of_the_softmax_backward() {
+        let (t, width, draws) = (3, 6, 40_000);
+        let mut stream = Stream::new(11, &[]);
+        let [v, q, k] = [0; 3].map(|_| normal(t, width, &mut stream));
+        let scores = &q * k.transpose() / (width as f64).sqrt();
+        let mut a = scores.map(f64::exp);
+        a.row_iter_mut().for_each(|mut row| row.unscale_mut(row.sum()));
+        let root = normal(t, t, &mut stream);
+        let mut square = 0.0;
+        for _ in 0..draws {
+            let d_s = scores_by_hand(&a, &v, &(&root * normal(t, width, &mut stream)));
+            square += d_s.dot(&scores).powi(2) / draws as f64;
+        }
+        let sharper = sharpening(&a);
+        let rule = (&root * root.transpose()).dot(&(&sharper * (&v * v.transpose()) * sharper.transpose()));
+        // The square of a Gaussian varies by twice its mean's square: six standard errors.
+        assert!((square / rule - 1.0).abs() < 6.0 * (2.0 / draws as f64).sqrt(), "{square} {rule}");
     }
 
     #[test]

@@ -36,12 +36,10 @@ fn normal_cdf(x: f64) -> f64 {
 
 /// What the pre-activations' Gram becomes.
 pub struct Kernels {
-    /// E[phi(u) phi(v)].
-    pub value: Gram,
-    /// E[phi'(u) phi'(v)].
-    pub slope: Gram,
-    /// E[r^ phi'(u) phi'(v)], r^ the realised correlation.
-    pub weighted_slope: Gram,
+    /// E[r^^n phi(u) phi(v)] for n = 0, 1, r^ the realised correlation.
+    pub value: [Gram; 2],
+    /// E[r^^n phi'(u) phi'(v)] for n = 0, 1, 2.
+    pub slope: [Gram; 3],
     /// E[phi(u)], by token.
     pub mean: Vec<f64>,
     /// Var(phi^2)/(E phi^2)^2.
@@ -74,13 +72,14 @@ pub fn kernels(activation: Activation, k: &Gram, freedom: f64) -> Kernels {
         }
     };
     let n = k.nrows();
-    let (mut value_kernel, mut slope, mut weighted_slope) = (Gram::zeros(n, n), Gram::zeros(n, n), Gram::zeros(n, n));
+    let (mut value_kernels, mut slopes) = ([0; 2].map(|_| Gram::zeros(n, n)), [0; 3].map(|_| Gram::zeros(n, n)));
     for b in 0..n {
         for a in b..n {
-            let (v, s, w) = averaged(|r| pairs(a, b, r), cosine[(a, b)], a == b, freedom);
-            let v = if activation == Activation::Relu { roots[a] * roots[b] * v } else { v };
+            let (v, s) = averaged(|r| pairs(a, b, r), cosine[(a, b)], a == b, freedom);
+            let unit = if activation == Activation::Relu { roots[a] * roots[b] } else { 1.0 };
             for (i, j) in [(a, b), (b, a)] {
-                (value_kernel[(i, j)], slope[(i, j)], weighted_slope[(i, j)]) = (v, s, w);
+                value_kernels.iter_mut().zip(v).for_each(|(kernel, v)| kernel[(i, j)] = unit * v);
+                slopes.iter_mut().zip(s).for_each(|(kernel, s)| kernel[(i, j)] = s);
             }
         }
     }
@@ -92,9 +91,8 @@ pub fn kernels(activation: Activation, k: &Gram, freedom: f64) -> Kernels {
         smooth => Expansions::of(&roots, |x| value(smooth, x)).means(),
     };
     Kernels {
-        value: value_kernel,
-        slope,
-        weighted_slope,
+        value: value_kernels,
+        slope: slopes,
         mean,
         kurtosis,
         slope_covariance,
@@ -104,20 +102,20 @@ pub fn kernels(activation: Activation, k: &Gram, freedom: f64) -> Kernels {
     }
 }
 
-/// The mean over the realised correlation of both kernels, and of the second times it.
-fn averaged(pair: impl Fn(f64) -> (f64, f64), r: f64, same: bool, freedom: f64) -> (f64, f64, f64) {
-    if same || r.abs() >= 1.0 {
-        let (v, s) = pair(r);
-        return (v, s, r * s);
-    }
+/// The means over the realised correlation of both kernels, times its powers from 0 on.
+fn averaged(pair: impl Fn(f64) -> (f64, f64), r: f64, same: bool, freedom: f64) -> ([f64; 2], [f64; 3]) {
     let centre = r.atanh() + r / freedom;
-    let node = |&(z, weight): &(f64, f64)| {
-        let realised = (centre + z / freedom.sqrt()).tanh();
+    let mut sums = ([0.0; 2], [0.0; 3]);
+    let mut add = |realised: f64, weight: f64| {
         let (v, s) = pair(realised);
-        [weight * v, weight * s, weight * realised * s]
+        sums.0.iter_mut().zip(0..).for_each(|(sum, n)| *sum += weight * realised.powi(n) * v);
+        sums.1.iter_mut().zip(0..).for_each(|(sum, n)| *sum += weight * realised.powi(n) * s);
     };
-    let sum = NODES.iter().map(node).fold([0.0; 3], |t, x| [t[0] + x[0], t[1] + x[1], t[2] + x[2]]);
-    (sum[0], sum[1], sum[2])
+    match same || r.abs() >= 1.0 {
+        true => add(r, 1.0),
+        false => NODES.iter().for_each(|&(z, weight)| add((centre + z / freedom.sqrt()).tanh(), weight)),
+    }
+    sums
 }
 
 /// ReLU's two kernels at second moments 1.
@@ -193,9 +191,9 @@ mod tests {
         let (q, h) = (1.3, 1e-4);
         for activation in ALL {
             for r in [-0.6, 0.1, 0.8] {
-                let value = |r| kernels(activation, &gram(q, r), f64::INFINITY).value[(0, 1)];
+                let value = |r| kernels(activation, &gram(q, r), f64::INFINITY).value[0][(0, 1)];
                 let difference = (value(r + h / q) - value(r - h / q)) / (2.0 * h);
-                let slope = kernels(activation, &gram(q, r), f64::INFINITY).slope[(0, 1)];
+                let slope = kernels(activation, &gram(q, r), f64::INFINITY).slope[0][(0, 1)];
                 assert!((difference - slope).abs() < 10.0 * h * h + f64::EPSILON / h * 10.0, "{activation:?} {r}");
             }
         }
@@ -209,7 +207,7 @@ mod tests {
             // ReLU has a kink at a node of the trapezoidal rule, whose error is then the square of its step.
             let rule = if activation == Activation::Relu { 0.05_f64.powi(2) } else { 1e-12 };
             let expected = expectation(|z| value(activation, root * z).powi(2));
-            assert!((k.value[(0, 0)] - expected).abs() < rule && (k.value[(0, 1)] - expected).abs() < rule);
+            assert!((k.value[0][(0, 0)] - expected).abs() < rule && (k.value[0][(0, 1)] - expected).abs() < rule);
             assert!((k.mean[0] - expectation(|z| value(activation, root * z))).abs() < rule);
         }
     }
@@ -218,7 +216,20 @@ mod tests {
     fn relu_is_homogeneous() {
         let (k, quadrupled) =
             (kernels(Activation::Relu, &gram(1.0, 0.3), 64.0), kernels(Activation::Relu, &gram(4.0, 0.3), 64.0));
-        assert!((k.value * 4.0 - quadrupled.value).amax() < 1e2 * f64::EPSILON);
+        for (value, larger) in k.value.iter().zip(&quadrupled.value) {
+            assert!((value * 4.0 - larger).amax() < 1e2 * f64::EPSILON);
+        }
         assert_eq!((k.slope, k.elasticity), (quadrupled.slope, 1.0));
+    }
+
+    #[test]
+    fn a_gate_sees_the_square_of_what_two_independent_tokens_have_in_common() {
+        // E[r^ k1(r^)] = k1'(0) E r^^2 + ..., k1' = q k0 (Price 1958), E r^^2 = 1/n: to a relative 1/n, times a few.
+        let (q, n) = (1.0, 100.0);
+        let k = kernels(Activation::Swiglu, &gram(q, 0.0), n);
+        let exact = kernels(Activation::Swiglu, &gram(q, 0.0), f64::INFINITY);
+        let expected = q * exact.slope[0][(0, 1)] / n;
+        assert!((k.value[1][(0, 1)] / expected - 1.0).abs() < 8.0 / n, "{} {expected}", k.value[1][(0, 1)]);
+        assert!(exact.value[1][(0, 1)].abs() < 1e2 * f64::EPSILON);
     }
 }
