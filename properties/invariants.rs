@@ -15,7 +15,7 @@ const IMPORTS: [(&str, &str); 19] = [
     ("zoo", "error spec"),
     ("fold", "error memory spec op"),
     ("profile", "error spec op fold"),
-    ("execute", "error random memory effort spec op fold profile"),
+    ("execute", "error random memory effort kernels spec op fold profile"),
     ("sample", "error random memory effort spec op fold profile"),
     ("predict", "error random memory effort spec op fold profile"),
     ("explain", "error random memory spec op fold profile"),
