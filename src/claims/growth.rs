@@ -124,7 +124,7 @@ fn in_two_stages(lab: &Lab, subject: &Subject, law: &Law, alpha: f64) -> Result<
 const FRESH: u64 = 1 << 40;
 
 /// Draws of a second stage, at most.
-const MOST_DRAWS: usize = 1536;
+const MOST_DRAWS: usize = 4096;
 
 /// With so many draws the interval reaches half as far as the accepted values do; 0 where the verdict is reached already.
 fn draws_to_decide(evidence: &Evidence, draws: usize) -> usize {

@@ -35,22 +35,22 @@ pub fn freedom(at: &Site, input: &Moments, hidden: &Hidden, out: &Gram) -> (f64,
     let k = &input.gram;
     let n = k.nrows() as f64;
     let (trace, hidden_trace) = (centred_trace(k), centred_trace(hidden.gram));
-    let collapsed = |k: &Gram, trace: f64| trace <= n * f64::EPSILON * k.trace();
     if n < 2.0 || collapsed(k, trace) || collapsed(hidden.gram, hidden_trace) || collapsed(out, centred_trace(out)) {
         return (d, 1.0);
     }
     let mean_slope = (hidden.slope.sum() - hidden.slope.trace()) / (n * (n - 1.0));
     let elasticity = mean_slope * trace / hidden_trace;
     let draws = (BUDGET / (at.shape.tokens * at.shape.blocks)).clamp(LEAST, MOST);
-    let own = unit(hidden, draws, &mut Stream::new(SEED, &[at.index as u64])) / n_h;
-    let excess = elasticity.powi(2) * collapse_unit(k) / input.freedom + own;
+    let Some(own) = unit(hidden, draws, &mut Stream::new(SEED, &[at.index as u64])) else { return (d, 1.0) };
+    let excess = elasticity.powi(2) * collapse_unit(k) / input.freedom + own / n_h;
     (1.0 / (1.0 / d + excess / collapse_unit(out)), elasticity)
 }
 
 /// n_h times the relative variance of the distance from token collapse, tr K_c^/tr K^ of the hidden layer: as [`collapse_unit`]
 /// for units that are not Gaussian, the variance of a^T P a/tr K_c - a^T a/tr K over units a, P taking off the mean over
 /// tokens. Where a norm holds each token's length only correlations vary: a_a a_b loses K_ab (a_a^2/K_aa + a_b^2/K_bb)/2.
-fn unit(hidden: &Hidden, draws: usize, stream: &mut Stream) -> f64 {
+/// `None` where the draws' tokens are alike to rounding.
+fn unit(hidden: &Hidden, draws: usize, stream: &mut Stream) -> Option<f64> {
     let n = hidden.before.nrows();
     let mut normal = |gram: &Gram| {
         let mut z = Gram::zeros(n, draws);
@@ -69,6 +69,9 @@ fn unit(hidden: &Hidden, draws: usize, stream: &mut Stream) -> f64 {
     }
     let second = mean_products(&units, &units);
     let (whole, centred) = (second.trace(), centred_trace(&second));
+    if collapsed(&second, centred) {
+        return None;
+    }
     let off_mean: Vec<f64> = (0..n).map(|a| second[(a, a)] - second.row(a).mean()).collect();
     let deviation = |a: nalgebra::DVectorView<f64>| {
         let square = a.norm_squared();
@@ -78,7 +81,13 @@ fn unit(hidden: &Hidden, draws: usize, stream: &mut Stream) -> f64 {
             false => apart / centred - square / whole,
         }
     };
-    units.column_iter().map(|a| deviation(a.as_view()).powi(2)).sum::<f64>() / draws as f64
+    Some(units.column_iter().map(|a| deviation(a.as_view()).powi(2)).sum::<f64>() / draws as f64)
+}
+
+/// Whether tokens with this trace behind the centring are alike to rounding.
+fn collapsed(k: &Gram, centred: f64) -> bool {
+    // What is not a number is not above anything.
+    !(centred > k.nrows() as f64 * f64::EPSILON * k.trace())
 }
 
 #[cfg(test)]
@@ -101,9 +110,15 @@ mod tests {
     fn gaussian_units_have_the_variance_of_a_wishart_matrix() {
         for r in [0.0, 0.5, 0.9] {
             let gram = correlated(r);
-            let found = unit(&hidden(&gram, &|x| x, None), DRAWS, &mut Stream::new(1, &[]));
+            let found = unit(&hidden(&gram, &|x| x, None), DRAWS, &mut Stream::new(1, &[])).expect("tokens apart");
             assert!((found / collapse_unit(&gram) - 1.0).abs() < MARGIN, "{r}: {found}");
         }
+    }
+
+    #[test]
+    fn draws_that_are_alike_to_rounding_say_nothing() {
+        let gram = correlated(1.0 - f64::EPSILON);
+        assert_eq!(unit(&hidden(&gram, &|x| x, None), 64, &mut Stream::new(3, &[])), None);
     }
 
     #[test]
@@ -111,7 +126,8 @@ mod tests {
         let found = |r| {
             let gram = correlated(r);
             let product = gram.component_mul(&gram);
-            unit(&hidden(&gram, &|x| x, Some(gram.clone())), DRAWS, &mut Stream::new(2, &[])) / collapse_unit(&product)
+            let unit = unit(&hidden(&gram, &|x| x, Some(gram.clone())), DRAWS, &mut Stream::new(2, &[]));
+            unit.expect("tokens apart") / collapse_unit(&product)
         };
         // Pairs of independent tokens vary by E a_a^2 a_b^2 = 1, whatever the fourth moment, 9.
         assert!((found(0.0) - 1.0).abs() < 3.0 * MARGIN && found(0.99) > 2.0);
