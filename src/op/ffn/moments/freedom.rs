@@ -86,8 +86,9 @@ fn unit(hidden: &Hidden, draws: usize, stream: &mut Stream) -> Option<f64> {
 
 /// Whether tokens with this trace behind the centring are alike to rounding.
 fn collapsed(k: &Gram, centred: f64) -> bool {
+    let apart = centred > k.nrows() as f64 * f64::EPSILON * k.trace();
     // What is not a number is not above anything.
-    !(centred > k.nrows() as f64 * f64::EPSILON * k.trace())
+    !apart
 }
 
 #[cfg(test)]
