@@ -317,3 +317,19 @@ fn every_built_in_placement_is_predicted_by_any_normalizer_and_activation() {
         }
     }
 }
+
+#[test]
+fn tokens_that_collapse_leave_every_size_predicted() {
+    let registry = Registry::builtin();
+    for (name, tokens, blocks) in
+        [("post-ln", 3, 32), ("post-ln", 16, 128), ("residual", 4, 64), ("hybridnorm", 3, 128)]
+    {
+        let shape = Shape { width: 128, blocks, tokens, heads: 4, ffn_width: 512, causal: false };
+        let network = zoo::placement(name, &registry.vocabulary()).unwrap().at(shape).unwrap();
+        let profile = predict(&Graph::new(&network, &Setting::standard(), &registry).unwrap()).unwrap();
+        for (figure, (place, quantity)) in profile.figures.iter().zip(&profile.layout.figures) {
+            let size = *quantity != Quantity::Gradient && !matches!(place, Place::Parameter(_));
+            assert!(!size || figure.value.is_some(), "{name}, {tokens} tokens, {blocks} blocks: {place:?} {figure:?}");
+        }
+    }
+}

@@ -170,11 +170,15 @@ pub(crate) fn centred_trace(k: &Gram) -> f64 {
     k.trace() - k.sum() / k.nrows() as f64
 }
 
-/// tr K_c L_c of two Grams with the mean over tokens taken off.
+/// K_c: the mean over tokens taken off, entry by entry, so that what is left of tokens that are nearly alike keeps its digits.
+fn centred(k: &Gram) -> Gram {
+    let (rows, columns, mean) = (k.column_mean(), k.row_mean(), k.mean());
+    Gram::from_fn(k.nrows(), k.ncols(), |a, b| (k[(a, b)] - rows[a]) - (columns[b] - mean))
+}
+
+/// tr K_c L_c of two symmetric Grams with the mean over tokens taken off.
 pub(crate) fn centred_product(k: &Gram, l: &Gram) -> f64 {
-    let n = k.nrows() as f64;
-    let (rows_k, rows_l) = (k.row_sum(), l.row_sum());
-    k.dot(l) - 2.0 * rows_k.dot(&rows_l) / n + k.sum() * l.sum() / (n * n)
+    centred(k).dot(&centred(l))
 }
 
 /// nu times the relative variance of tr K_c^/tr K^ for a Wishart matrix of nu degrees: how the distance from
@@ -199,6 +203,19 @@ pub(crate) fn total(gram: &Gram) -> Expected {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_variance_of_the_distance_from_collapse_keeps_its_digits_near_it() {
+        // Tokens of one correlation r: what is left of them is 1 - r times the same whatever r is, and the whole varies apart from it.
+        let unit =
+            |distance: f64| collapse_unit(&Gram::from_fn(3, 3, |a, b| if a == b { 1.0 } else { 1.0 - distance }));
+        let near = unit(1e-4);
+        for distance in [1e-6, 1e-9, 1e-12] {
+            // Entries are known to EPSILON, and so is the distance between them, several times.
+            let reach = 2.0 * (1e-4 + 16.0 * f64::EPSILON / distance);
+            assert!((unit(distance) / near - 1.0).abs() < reach, "{distance}: {} for {near}", unit(distance));
+        }
+    }
 
     #[test]
     fn pair_expectations_of_erf_match_their_closed_form() {

@@ -41,9 +41,11 @@ pub fn freedom(at: &Site, input: &Moments, hidden: &Hidden, out: &Gram) -> (f64,
     let mean_slope = (hidden.slope.sum() - hidden.slope.trace()) / (n * (n - 1.0));
     let elasticity = mean_slope * trace / hidden_trace;
     let draws = (BUDGET / (at.shape.tokens * at.shape.blocks)).clamp(LEAST, MOST);
-    let Some(own) = unit(hidden, draws, &mut Stream::new(SEED, &[at.index as u64])) else { return (d, 1.0) };
+    let own = unit(hidden, draws, &mut Stream::new(SEED, &[at.index as u64]));
+    // A Wishart matrix's variance is positive but for rounding.
+    let (Some(own), behind @ f64::MIN_POSITIVE..) = (own, collapse_unit(out)) else { return (d, 1.0) };
     let excess = elasticity.powi(2) * collapse_unit(k) / input.freedom + own / n_h;
-    (1.0 / (1.0 / d + excess / collapse_unit(out)), elasticity)
+    (1.0 / (1.0 / d + excess / behind), elasticity)
 }
 
 /// n_h times the relative variance of the distance from token collapse, tr K_c^/tr K^ of the hidden layer: as [`collapse_unit`]
