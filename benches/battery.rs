@@ -3,9 +3,8 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use candle_core::{DType, Device};
 use criterion::{Criterion, criterion_group, criterion_main};
-use normative::claims::{Battery, Experiments, Lab, Subject, Tier};
+use normative::claims::{Battery, Lab, Subject};
 use normative::op::Registry;
 use normative::zoo;
 
@@ -26,17 +25,7 @@ fn claims(criterion: &mut Criterion) {
     let shape = placement.overrides.shape(64, 4, 8).expect("the shape is legal");
     let setting = placement.overrides.setting().expect("it has a setting");
     let subjects = [Subject { spec: "pre-ln".into(), placement, setting, shape, generated: Vec::new() }];
-    let lab = || Lab {
-        registry: &registry,
-        subjects: &subjects,
-        device: Device::Cpu,
-        dtype: DType::F32,
-        tier: Tier::Quick,
-        seed: 0,
-        seeds: 16,
-        seeds_per_shape: 8,
-        experiments: Experiments::default(),
-    };
+    let lab = || Lab { seeds: 16, seeds_per_shape: 8, ..Lab::quick(&registry, &subjects) };
     let mut group = criterion.benchmark_group("battery");
     group.sample_size(10).warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(5));
     for glob in CLAIMS {

@@ -1,9 +1,8 @@
 //! The brief's 51 statements: all are there, each has the verdict expected of it, and each that an experiment decides has
 //! a planted placement, setting or number that flips it.
 
-use candle_core::{DType, Device};
 use normative::claims::brief::{Basis, FIGURES, Planted, Statement, statements};
-use normative::claims::{Battery, Experiments, Lab, Subject, Tier};
+use normative::claims::{Battery, Lab, Subject};
 use normative::op::Registry;
 use normative::spec::{Overrides, Setting};
 use normative::verify::{Evidence, Finding, Verdict};
@@ -11,17 +10,7 @@ use normative::zoo;
 
 /// A run's quick tier over some of the zoo.
 fn lab<'a>(registry: &'a Registry, subjects: &'a [Subject]) -> Lab<'a> {
-    Lab {
-        registry,
-        subjects,
-        device: Device::Cpu,
-        dtype: DType::F32,
-        tier: Tier::Quick,
-        seed: 0,
-        seeds: 0,
-        seeds_per_shape: 0,
-        experiments: Experiments::default(),
-    }
+    Lab::quick(registry, subjects)
 }
 
 fn subject(name: &str, registry: &Registry) -> Subject {

@@ -1,11 +1,10 @@
 //! Claims of the literature come out as they are known to, and each is flipped by a planted change.
 
-use candle_core::{DType, Device};
 use normative::claims::gradients::products;
 use normative::claims::meanfield;
 use normative::claims::moments::growth_rules;
 use normative::claims::normalizer::mixing;
-use normative::claims::{Battery, Claim, Experiments, Lab, Subject, Tier, rank};
+use normative::claims::{Battery, Claim, Lab, Subject, rank};
 use normative::op::Registry;
 use normative::spec::{File, Placement};
 use normative::verify::{Evidence, Finding, Verdict};
@@ -22,17 +21,7 @@ const FAMILIES: [&str; 6] = ["equivalence", "normalizer", "moments", "gradients"
 
 /// A lab with these subjects; other built-ins come from the zoo.
 fn lab<'a>(registry: &'a Registry, subjects: &'a [Subject]) -> Lab<'a> {
-    Lab {
-        registry,
-        subjects,
-        device: Device::Cpu,
-        dtype: DType::F32,
-        tier: Tier::Quick,
-        seed: 0,
-        seeds: 16,
-        seeds_per_shape: 8,
-        experiments: Experiments::default(),
-    }
+    Lab { seeds: 16, seeds_per_shape: 8, ..Lab::quick(registry, subjects) }
 }
 
 fn judge(claim: &Claim, lab: &Lab) -> Vec<Finding> {

@@ -142,3 +142,21 @@ pub struct Lab<'a> {
     /// What was drawn so far: claims about one network share its draws.
     pub experiments: Experiments,
 }
+
+impl<'a> Lab<'a> {
+    /// The quick tier on the CPU in f32 from seed 0, with no networks measured of the subjects until `seeds` and
+    /// `seeds_per_shape` say how many; nothing is drawn yet.
+    pub fn quick(registry: &'a Registry, subjects: &'a [Subject]) -> Self {
+        Lab {
+            registry,
+            subjects,
+            device: Device::Cpu,
+            dtype: DType::F32,
+            tier: Tier::Quick,
+            seed: 0,
+            seeds: 0,
+            seeds_per_shape: 0,
+            experiments: Experiments::default(),
+        }
+    }
+}

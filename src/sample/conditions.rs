@@ -34,11 +34,11 @@ pub fn check(graph: &Graph, draws: usize) -> Result<MatrixLaw> {
             ),
             "use --init gaussian or --init orthogonal, or measure real networks",
         ),
-        Some(MatrixLaw::Orthogonal) if narrowest(graph).is_some_and(|side| 2 * shape.tokens > side) => refuse(
+        Some(MatrixLaw::Orthogonal) if 2 * shape.tokens > narrowest(graph) => refuse(
             format!(
                 "{0} rows and {0} cotangents have more directions than an orthogonal matrix of side {1}, so that none would be left to draw",
                 shape.tokens,
-                narrowest(graph).unwrap_or(0)
+                narrowest(graph)
             ),
             "lower --tokens to half the width or less, use --init gaussian, or measure real networks",
         ),
@@ -46,11 +46,11 @@ pub fn check(graph: &Graph, draws: usize) -> Result<MatrixLaw> {
     }
 }
 
-/// The longer side of the weight matrix in which it is shortest.
-fn narrowest(graph: &Graph) -> Option<usize> {
+/// The longer side of the weight matrix in which it is shortest; without end where there is no matrix.
+fn narrowest(graph: &Graph) -> usize {
     let parameters = graph.calls.iter().flat_map(|call| call.op.iter().flat_map(|op| op.parameters(&call.site)));
     let weights = parameters.filter(|p| matches!(p.initial, Initial::Weight { .. }));
-    weights.filter_map(|p| p.shape.into_iter().max()).min()
+    weights.filter_map(|p| p.shape.into_iter().max()).min().unwrap_or(usize::MAX)
 }
 
 fn word(law: InitLaw) -> &'static str {
