@@ -75,6 +75,13 @@ pub fn run(args: &Args, registry: &Registry) -> Result<Outcome> {
             seeds: how.seeds,
             seed: how.first_seed,
         };
+        if let Some(folder) = file.parent() {
+            std::fs::create_dir_all(folder).map_err(|cause| Error::File {
+                path: folder.into(),
+                cause: cause.to_string(),
+                help: "choose a folder that can be written".into(),
+            })?;
+        }
         write_file(file, &Baseline::new(&placement.name, measured, &profile).text()?)?;
         written += &format!("{} written\n", file.display());
     }
