@@ -1,6 +1,7 @@
 pub mod claims;
 pub mod cli;
 pub mod effort;
+mod elementary;
 pub mod error;
 pub mod execute;
 pub mod explain;

@@ -3,7 +3,7 @@
 //! The lanes are fixed in the source and nothing is fused, so that every machine and every register width gives
 //! the same bits. Knows nothing of tokens or weights.
 
-mod lanes;
+pub(in crate::op) mod lanes;
 
 use crate::op::{Gram, Rows};
 use lanes::{LANES, Lanes};

@@ -31,6 +31,7 @@
 mod draw;
 mod ensemble;
 mod inner;
+mod octet;
 mod sums;
 mod values;
 
@@ -40,7 +41,8 @@ use crate::error::{Error, Result};
 use crate::op::attention::InnerNorms;
 use crate::op::{Cotangent, Expected, Gram, Moments, Paired, Pull, Pulled, Responded, Site};
 pub use ensemble::members;
-use ensemble::{Ensemble, Gains, Member};
+use ensemble::{Ensemble, Gains, Heads};
+use octet::{Eight, Octet, eight, total};
 use sums::Sums;
 use values::Values;
 
@@ -63,7 +65,7 @@ pub fn respond(at: &Site, input: &Moments) -> Result<Responded> {
     let plain_values = norms.v.is_none();
     let ensemble = Ensemble::new(at, input, gains, norms)?;
     let mut values = Values::new(input.gram.nrows());
-    ensemble.each(|pair| pair.iter().for_each(|member| values.see(member)))?;
+    ensemble.each(|pair| values.see(&pair))?;
     let (z, spread, freedom, centred_elasticity) = values.finish(at.shape.heads as f64, d, ensemble.members);
     let z = match ensemble.fixed().filter(|_| plain_values) {
         Some(a) => &a * &input.gram * a.transpose() * gains.v,
@@ -154,23 +156,29 @@ impl Pull for Back {
         let missing = (1.0 - radial) / self.ensemble.heads as f64;
         let t = g.nrows();
         let mut sums = Sums::new(t, self.inner);
+        let scores = (self.scored && t > 1).then_some((missing, &self.mean_squares));
+        let g_z = Octet::splat(&g_z);
         // The same members as forward; none of them fails, as none did then.
         let drawn = self.ensemble.each(|pair| {
-            let deviations = pair.each_ref().map(|member| self.deviations(member));
-            for (i, member) in pair.iter().enumerate() {
+            if recoil == 0.0 {
+                return pair.iter().for_each(|heads| sums.see(heads, &g_z, radial, scores));
+            }
+            let deviations = pair.each_ref().map(|heads| self.deviations(heads));
+            for (i, heads) in pair.iter().enumerate() {
                 let g_z = self.recoiled(&g_z, recoil, &deviations[i], &deviations[1 - i]);
-                sums.see(member, &g_z, radial, (self.scored && t > 1).then_some((missing, &self.mean_squares)));
+                sums.see(heads, &g_z, radial, scores);
             }
         });
         debug_assert!(drawn.is_ok());
         let n = self.ensemble.members as f64;
         // <v, g_v> = <z, g_z>, and nothing is along q, k or v behind a norm of theirs that undoes their scale.
         let Gains { q, k, v, .. } = self.gains;
-        let along = v * sums.v.along + q * sums.q.along + k * sums.k.along;
-        let whole = v * sums.v.gram.trace() + q * sums.q.gram.trace() + k * sums.k.gram.trace();
-        let gram = (sums.v.gram * (v * lost(radial)) + sums.q.gram * q + sums.k.gram * k) / n;
+        let [g_q, g_k, g_v] = [&sums.q, &sums.k, &sums.v].map(|part| part.gram.total());
+        let along = v * total(&sums.v.along) + q * total(&sums.q.along) + k * total(&sums.k.along);
+        let whole = v * g_v.trace() + q * g_q.trace() + k * g_k.trace();
+        let gram = (g_v * (v * lost(radial)) + g_q * q + g_k * k) / n;
         let radial = if whole > 0.0 { along / whole } else { radial };
-        let weight = |part: f64| self.width * part / n;
+        let weight = |part: Eight| self.width * total(&part) / n;
         let mut parameters = Vec::new();
         if self.scored {
             parameters.extend([self.scores(weight(sums.q.weight)), self.scores(weight(sums.k.weight))]);
@@ -202,22 +210,18 @@ impl Back {
         Paired { value: Arc::new(z), ..paired.clone() }
     }
 
-    /// Per token, (z^ - z)/z of one member.
-    fn deviations(&self, member: &Member) -> Vec<f64> {
-        let r = &member.a * &member.v;
-        let square = |a: usize| (0..r.ncols()).map(|b| r[(a, b)] * member.a[(a, b)]).sum::<f64>();
-        let one = |(a, mean): (usize, &f64)| if *mean > 0.0 { square(a) / mean - 1.0 } else { 0.0 };
-        self.mean_squares.iter().enumerate().map(one).collect()
+    /// Per token, (z^ - z)/z of each member.
+    fn deviations(&self, heads: &Heads) -> Vec<Eight> {
+        let squares = (&heads.a * &heads.v).row_products(&heads.a);
+        let one = |(square, mean): (&Eight, &f64)| square.map(|z| if *mean > 0.0 { z / mean - 1.0 } else { 0.0 });
+        squares.iter().zip(&self.mean_squares).map(one).collect()
     }
 
-    /// G_z as a member meets it.
-    fn recoiled(&self, g_z: &Gram, recoil: f64, own: &[f64], other: &[f64]) -> Gram {
-        if recoil == 0.0 {
-            return g_z.clone();
-        }
+    /// G_z as each member meets it.
+    fn recoiled(&self, g_z: &Octet, recoil: f64, own: &[Eight], other: &[Eight]) -> Octet {
         let part = 1.0 / self.ensemble.heads as f64;
-        let falls: Vec<f64> =
-            own.iter().zip(other).map(|(o, p)| recoil * (o * part + p * (1.0 - part)) / 2.0).collect();
-        Gram::from_fn(g_z.nrows(), g_z.ncols(), |a, b| g_z[(a, b)] * (1.0 - falls[a] - falls[b]))
+        let fall = |a: usize, l: usize| recoil * (own[a][l] * part + other[a][l] * (1.0 - part)) / 2.0;
+        let falls: Vec<Eight> = (0..own.len()).map(|a| eight(|l| fall(a, l))).collect();
+        Octet::from_fn(g_z.rows(), g_z.columns(), |a, b| eight(|l| g_z[(a, b)][l] * (1.0 - falls[a][l] - falls[b][l])))
     }
 }

@@ -2,12 +2,15 @@
 //!
 //! Given the token Gram K, a head's q and k rows are Gaussian with Grams gq^2 K and gk^2 K; K itself is the realised
 //! Gram of vectors with finitely many coordinates. Members come in pairs that share the realised Gram, so that what
-//! varies between heads can be told from what varies between Grams.
+//! varies between heads can be told from what varies between Grams; eight pairs are drawn at once, side by side.
+
+use std::rc::Rc;
 
 use crate::error::Result;
 use crate::op::attention::InnerNorms;
 use crate::op::attention::moments::draw::{bartlett, normal};
 use crate::op::attention::moments::inner::{Inner, Pulls};
+use crate::op::attention::moments::octet::{Eight, LANES, Octet, eight, sum};
 use crate::op::gaussian::{cholesky, correlation, symmetric};
 use crate::op::{Gram, Moments, Site, Stage};
 use crate::random::{Stream, name_key};
@@ -16,7 +19,7 @@ use crate::spec::Shape;
 const SEED: u64 = 0x5eed;
 /// Members at most, and at least; between them their number falls with the network's T^3 N.
 const MOST: usize = 1024;
-const LEAST: usize = 16;
+const LEAST: usize = 2 * LANES;
 /// Member token-cubes for a whole network: 16 members a block at N = 1000, T = 16.
 const BUDGET: f64 = 16.0 * 1000.0 * 4096.0;
 
@@ -51,26 +54,26 @@ pub struct Gains {
     pub o: f64,
 }
 
-/// How many members every call of a network of this shape gets: an even number.
+/// How many members every call of a network of this shape gets: whole octets of pairs.
 pub fn members(shape: &Shape) -> usize {
     let work = shape.blocks as f64 * ((shape.tokens as f64).powi(3) + OVERHEAD);
-    ((BUDGET / work) as usize).clamp(LEAST, MOST) & !1
+    ((BUDGET / work) as usize).clamp(LEAST, MOST) / LEAST * LEAST
 }
 
-/// One head with the realised Grams it meets.
-pub struct Member {
+/// Eight heads with the realised Grams that they meet.
+pub struct Heads {
     /// softmax(q k^T / sqrt(d_k)), rows sum to 1.
-    pub a: Gram,
-    /// The realised input Gram.
-    pub x: Gram,
-    /// The realised Gram of the values, behind their norm.
-    pub v: Gram,
+    pub a: Octet,
+    /// The realised input Grams.
+    pub x: Rc<Octet>,
+    /// The realised Grams of the values, behind their norm.
+    pub v: Octet,
     /// Of queries and keys, behind their norms.
-    pub kq: Gram,
-    pub kk: Gram,
-    pub q_norm: Option<Pulls>,
-    pub k_norm: Option<Pulls>,
-    pub v_norm: Option<Pulls>,
+    pub kq: Octet,
+    pub kk: Octet,
+    pub q_norm: Option<[Pulls; LANES]>,
+    pub k_norm: Option<[Pulls; LANES]>,
+    pub v_norm: Option<[Pulls; LANES]>,
 }
 
 impl Ensemble {
@@ -112,16 +115,18 @@ impl Ensemble {
     /// The weights of every head where they are the same in all draws.
     pub fn fixed(&self) -> Option<Gram> {
         let t = self.factor.nrows();
-        self.uniform.then(|| self.mask(Gram::zeros(t, t)))
+        self.uniform.then(|| self.mask(Octet::zeros(t, t)).lane(0))
     }
 
-    /// Calls `see` with every pair of members that share a realised Gram; the same members each time.
-    pub fn each(&self, mut see: impl FnMut([Member; 2])) -> Result<()> {
-        for pair in 0..self.members / 2 {
-            let mut stream = Stream::new(SEED, &[self.key[0], self.key[1], self.key[2], pair as u64]);
-            let rows = self.rows(&mut stream);
-            let x = &rows * rows.transpose();
-            see([self.head(&rows, &x, &mut stream)?, self.head(&rows, &x, &mut stream)?]);
+    /// Calls `see` with eight pairs of members at a time; a pair shares a realised Gram. The same members each time.
+    pub fn each(&self, mut see: impl FnMut([Heads; 2])) -> Result<()> {
+        for first in (0..self.members / 2).step_by(LANES) {
+            let [stage, index, name] = self.key;
+            let mut streams: [Stream; LANES] =
+                std::array::from_fn(|lane| Stream::new(SEED, &[stage, index, name, (first + lane) as u64]));
+            let rows = self.rows(&mut streams);
+            let x = Rc::new(rows.gram());
+            see([self.heads(&rows, &x, &mut streams)?, self.heads(&rows, &x, &mut streams)?]);
         }
         Ok(())
     }
@@ -130,104 +135,111 @@ impl Ensemble {
     ///
     /// A Gaussian's lengths vary by 2/nu; those of the input by `spread`: rows are scaled toward their expected length by the
     /// power that leaves that much, and what is beyond a Gaussian's is common to all tokens.
-    fn rows(&self, stream: &mut Stream) -> Gram {
-        let mut rows = &self.factor * bartlett(self.factor.nrows(), self.freedom, stream) / self.freedom.sqrt();
+    fn rows(&self, streams: &mut [Stream; LANES]) -> Octet {
+        let t = self.factor.nrows();
+        let drawn = Octet::of(|lane| bartlett(t, self.freedom, &mut streams[lane]));
+        let mut rows = &Octet::splat(&self.factor) * &drawn * (1.0 / self.freedom.sqrt());
         let left = (self.spread * self.freedom / 2.0).min(1.0).sqrt();
-        for (a, root) in self.roots.iter().enumerate() {
-            let length = rows.row(a).norm();
-            if length > 0.0 {
-                rows.row_mut(a).scale_mut((root / length).powf(1.0 - left));
-            }
-        }
+        let scale = |(root, square): (&f64, Eight)| {
+            square.map(|square| if square > 0.0 { (root / square.sqrt()).powf(1.0 - left) } else { 1.0 })
+        };
+        let scales: Vec<Eight> = self.roots.iter().zip(rows.row_products(&rows)).map(scale).collect();
+        rows.scale_rows(&scales);
         let beyond = (1.0 + (self.spread - 2.0 / self.freedom).max(0.0)).ln();
-        if beyond > 0.0 {
-            rows.scale_mut((0.5 * (beyond.sqrt() * stream.normal() - beyond / 2.0)).exp());
+        if beyond <= 0.0 {
+            return rows;
         }
-        rows
+        rows.scaled(eight(|lane| (0.5 * (beyond.sqrt() * streams[lane].normal() - beyond / 2.0)).exp()))
     }
 
-    fn head(&self, rows: &Gram, x: &Gram, stream: &mut Stream) -> Result<Member> {
-        let (t, width) = (rows.ncols(), self.head_width);
+    fn heads(&self, rows: &Octet, x: &Rc<Octet>, streams: &mut [Stream; LANES]) -> Result<Heads> {
+        let (t, width) = (rows.columns(), self.head_width);
+        let normals =
+            |columns: usize, streams: &mut [Stream; LANES]| Octet::of(|lane| normal(t, columns, &mut streams[lane]));
+        let per_coordinate = 1.0 / width as f64;
         let (v, v_norm) = match &self.v_norm {
-            None => (x * self.gains.v, None),
+            None => (x.as_ref().clone() * self.gains.v, None),
             Some(_) => {
-                let mut v = rows * normal(t, width, stream) * self.gains.v.sqrt();
-                let pull = self.normalize(&self.v_norm, &mut v, x, stream)?;
-                (&v * v.transpose() / width as f64, pull)
+                let mut v = rows * &normals(width, streams) * self.gains.v.sqrt();
+                let pulls = self.normalize(&self.v_norm, &mut v, x, streams)?;
+                (v.gram() * per_coordinate, pulls)
             }
         };
         if let Some(a) = self.fixed() {
-            return Ok(Member { a, x: x.clone(), v, kq: x.clone(), kk: x.clone(), q_norm: None, k_norm: None, v_norm });
+            let (a, x) = (Octet::splat(&a), x.clone());
+            let [kq, kk] = [0; 2].map(|_| x.as_ref().clone());
+            return Ok(Heads { a, x, v, kq, kk, q_norm: None, k_norm: None, v_norm });
         }
         // With a norm that bends vectors, coordinates matter; else only inner products, in a basis that starts in q's span.
         let (lq, lk) = match self.q_norm {
-            Some(_) => (normal(t, width, stream), normal(t, width, stream)),
+            Some(_) => (normals(width, streams), normals(width, streams)),
             None => {
                 let span = t.min(width);
-                let lq = bartlett(t, width as f64, stream);
-                let along = normal(t, span, stream);
-                (lq, columns(along, bartlett(t, (width - span) as f64, stream)))
+                let lq = Octet::of(|lane| bartlett(t, width as f64, &mut streams[lane]));
+                let along = normals(span, streams);
+                let beyond = Octet::of(|lane| bartlett(t, (width - span) as f64, &mut streams[lane]));
+                (lq, along.beside(beyond))
             }
         };
-        let mut q = rows * lq * self.gains.q.sqrt();
-        let mut k = rows * lk * self.gains.k.sqrt();
-        let q_norm = self.normalize(&self.q_norm, &mut q, x, stream)?;
-        let k_norm = self.normalize(&self.k_norm, &mut k, x, stream)?;
-        let scores = &q * k.columns(0, q.ncols()).transpose() / (width as f64).sqrt();
-        let kq = &q * q.transpose() / width as f64;
-        let kk = &k * k.transpose() / width as f64;
-        Ok(Member { a: self.mask(scores), x: x.clone(), v, kq, kk, q_norm, k_norm, v_norm })
+        let mut q = rows * &lq * self.gains.q.sqrt();
+        let mut k = rows * &lk * self.gains.k.sqrt();
+        let q_norm = self.normalize(&self.q_norm, &mut q, x, streams)?;
+        let k_norm = self.normalize(&self.k_norm, &mut k, x, streams)?;
+        let (kq, kk) = (q.gram() * per_coordinate, k.gram() * per_coordinate);
+        let scores = &q * &k.first_columns(q.columns()).transpose() * (1.0 / (width as f64).sqrt());
+        Ok(Heads { a: self.mask(scores), x: x.clone(), v, kq, kk, q_norm, k_norm, v_norm })
     }
 
-    /// Applies an inner norm to a head's rows: one that only scales tokens by its own rule on their realised Gram, another
+    /// Applies an inner norm to heads' rows: one that only scales tokens by its own rule on their realised Gram, another
     /// by its linear response to the expected one, with the rest drawn afresh.
-    fn normalize(&self, norm: &Option<Inner>, rows: &mut Gram, x: &Gram, stream: &mut Stream) -> Result<Option<Pulls>> {
+    fn normalize(
+        &self,
+        norm: &Option<Inner>,
+        rows: &mut Octet,
+        x: &Octet,
+        streams: &mut [Stream; LANES],
+    ) -> Result<Option<[Pulls; LANES]>> {
         let Some(norm) = norm else { return Ok(None) };
-        let n = rows.nrows();
+        let (n, columns) = (rows.rows(), rows.columns());
         if let Some(bend) = &norm.bend {
-            scale_rows(rows, &bend.linear);
-            *rows += &bend.rest * normal(n, rows.ncols(), stream);
-            return Ok(Some(bend.pull.clone()));
+            rows.scale_rows(&bend.linear.iter().map(|by| [*by; LANES]).collect::<Vec<_>>());
+            *rows += &(&Octet::splat(&bend.rest) * &Octet::of(|lane| normal(n, columns, &mut streams[lane])));
+            return Ok(Some([0; LANES].map(|_| bend.pull.clone())));
         }
-        let own = &*rows * rows.transpose() / rows.ncols() as f64;
+        let own = rows.gram() * (1.0 / columns as f64);
         // Before the heads are split the others' coordinates count as well.
-        let gram = (&own + x * (norm.gain * norm.others)) / (1.0 + norm.others);
-        let response = norm.op.respond(&norm.site, &norm.realised(gram.clone()))?;
-        let scale = |a: usize| match gram[(a, a)] {
-            0.0 => 0.0,
-            q => (response.output.gram[(a, a)] / q).max(0.0).sqrt(),
-        };
-        scale_rows(rows, &(0..n).map(scale).collect::<Vec<_>>());
-        Ok(Some(response.pull.into()))
+        let grams = (own + &(x.clone() * (norm.gain * norm.others))) * (1.0 / (1.0 + norm.others));
+        let mut scales = vec![[0.0; LANES]; n];
+        let mut pulls = Vec::with_capacity(LANES);
+        for lane in 0..LANES {
+            let gram = grams.lane(lane);
+            let response = norm.op.respond(&norm.site, &norm.realised(gram.clone()))?;
+            for (a, scale) in scales.iter_mut().enumerate().filter(|(a, _)| gram[(*a, *a)] != 0.0) {
+                scale[lane] = (response.output.gram[(a, a)] / gram[(a, a)]).max(0.0).sqrt();
+            }
+            pulls.push(Pulls::from(response.pull));
+        }
+        rows.scale_rows(&scales);
+        Ok(pulls.try_into().ok())
     }
 
     /// softmax over the keys that a query sees.
-    fn mask(&self, mut scores: Gram) -> Gram {
-        let t = scores.nrows();
+    fn mask(&self, mut scores: Octet) -> Octet {
+        let t = scores.rows();
+        let seen = |a: usize| if self.causal { a + 1 } else { t };
         for a in 0..t {
-            let seen = if self.causal { a + 1 } else { t };
-            let most = (0..seen).map(|b| scores[(a, b)]).fold(f64::NEG_INFINITY, f64::max);
-            let mut sum = 0.0;
-            for b in 0..t {
-                let e = if b < seen { (scores[(a, b)] - most).exp() } else { 0.0 };
-                scores[(a, b)] = e;
-                sum += e;
+            let mut most = [f64::NEG_INFINITY; LANES];
+            for b in 0..seen(a) {
+                most = eight(|lane| most[lane].max(scores[(a, b)][lane]));
             }
-            scores.row_mut(a).unscale_mut(sum);
+            for b in 0..t {
+                let below = eight(|lane| scores[(a, b)][lane] - most[lane]);
+                scores[(a, b)] = if b < seen(a) { below } else { [f64::NEG_INFINITY; LANES] };
+            }
         }
-        scores
+        let mut weights = scores.exp();
+        let sums: Vec<Eight> = (0..t).map(|a| sum((0..t).map(|b| &weights[(a, b)]))).collect();
+        weights.scale_rows(&sums.iter().map(|sum| sum.map(|x| 1.0 / x)).collect::<Vec<_>>());
+        weights
     }
-}
-
-fn scale_rows(rows: &mut Gram, by: &[f64]) {
-    for (mut row, by) in rows.row_iter_mut().zip(by) {
-        row.scale_mut(*by);
-    }
-}
-
-fn columns(left: Gram, right: Gram) -> Gram {
-    let (n, l, r) = (left.nrows(), left.ncols(), right.ncols());
-    let mut out = left.resize_horizontally(l + r, 0.0);
-    out.view_mut((0, l), (n, r)).copy_from(&right);
-    out
 }

@@ -1,42 +1,43 @@
 //! The way back through a head: cotangent Grams of q, k, v, summed over an ensemble.
 
-use crate::op::attention::moments::ensemble::Member;
-use crate::op::gaussian::correlation;
-use crate::op::{Cotangent, Expected, Gram, Pull};
+use crate::op::attention::moments::ensemble::Heads;
+use crate::op::attention::moments::inner::Pulls;
+use crate::op::attention::moments::octet::{Eight, LANES, Octet, eight};
+use crate::op::{Cotangent, Expected};
 
 /// Sums over members for one of q, k, v.
 pub struct Part {
-    pub gram: Gram,
+    pub gram: Octet,
     /// The trace of what is along the value, in units of an isotropic cotangent's.
-    pub along: f64,
+    pub along: Eight,
     /// sum X.G, for the weight matrix.
-    pub weight: f64,
+    pub weight: Eight,
     /// Of the inner norm's parameters.
     pub inner: Vec<Expected>,
 }
 
 impl Part {
-    /// Adds a member's cotangent Gram behind its inner norm, if there is one.
+    /// Adds eight members' cotangent Grams behind their inner norms, if there are any.
     ///
     /// `radial`: the share along the value of all tokens together, which a common scale sees. Token by token the cotangent
     /// has no preferred direction, as attention mixes tokens.
-    fn add(&mut self, gram: Gram, radial: f64, norm: Option<&dyn Pull>, x: &Gram) {
-        let (gram, radial) = match norm {
-            Some(norm) => {
-                let fresh = Cotangent::fresh(gram);
-                let pulled = norm.pull(&Cotangent { radial, ..fresh.clone() });
-                for (sum, p) in self.inner.iter_mut().zip(pulled.parameters) {
-                    *sum = sum.and_then(|sum| p.map(|p| sum + p));
-                }
-                let gram =
-                    if radial == fresh.radial { pulled.cotangent.gram } else { norm.pull(&fresh).cotangent.gram };
-                (gram, pulled.cotangent.radial)
+    fn add(&mut self, mut gram: Octet, mut radial: Eight, norms: Option<&[Pulls; LANES]>, x: &Octet) {
+        for (lane, norm) in norms.into_iter().flatten().enumerate() {
+            let fresh = Cotangent::fresh(gram.lane(lane));
+            let pulled = norm.pull(&Cotangent { radial: radial[lane], ..fresh.clone() });
+            for (sum, p) in self.inner.iter_mut().zip(pulled.parameters) {
+                *sum = sum.and_then(|sum| p.map(|p| sum + p));
             }
-            None => (gram, radial),
-        };
-        self.weight += x.dot(&gram);
-        self.along += radial * gram.trace();
-        self.gram += gram;
+            let own = radial[lane] == fresh.radial;
+            gram.set(lane, &if own { pulled.cotangent.gram } else { norm.pull(&fresh).cotangent.gram });
+            radial[lane] = pulled.cotangent.radial;
+        }
+        let (weight, trace) = (x.dot(&gram), gram.trace());
+        for lane in 0..LANES {
+            self.weight[lane] += weight[lane];
+            self.along[lane] += radial[lane] * trace[lane];
+        }
+        self.gram += &gram;
     }
 }
 
@@ -49,62 +50,96 @@ pub struct Sums {
 
 impl Sums {
     pub fn new(t: usize, inner: [usize; 3]) -> Self {
-        let [q, k, v] =
-            inner.map(|count| Part { gram: Gram::zeros(t, t), along: 0.0, weight: 0.0, inner: vec![Ok(0.0); count] });
+        let none = [0.0; LANES];
+        let part = |count| Part { gram: Octet::zeros(t, t), along: none, weight: none, inner: vec![Ok(0.0); count] };
+        let [q, k, v] = inner.map(part);
         Sums { q, k, v }
     }
 
-    /// Adds a member, whose z has a cotangent of this radial share; `scores` where they depend on weights: the share of V that the cotangent lacks along z, and E z_aa.
-    pub fn see(&mut self, member: &Member, g_z: &Gram, radial: f64, scores: Option<(f64, &Vec<f64>)>) {
-        let Member { a, x, v, kq, kk, q_norm, k_norm, v_norm } = member;
-        let at = a.transpose();
-        self.v.add(&at * (g_z * a), radial, v_norm.as_deref(), x);
+    /// Adds eight members, whose z have cotangents of this radial share; `scores` where they depend on weights: the share of V that the cotangent lacks along z, and E z_aa.
+    pub fn see(&mut self, heads: &Heads, g_z: &Octet, radial: f64, scores: Option<(f64, &Vec<f64>)>) {
+        let Heads { a, x, v, kq, kk, q_norm, k_norm, v_norm } = heads;
+        let at = &a.transpose();
+        self.v.add(at.symmetric_product(&(g_z * a)), [radial; LANES], v_norm.as_ref(), x);
         let Some((lost, mean_squares)) = scores else { return };
-        let (r, p) = (a * v, a * kk);
-        let (z, y) = (&r * &at, &p * &at);
-        let h = g_z.component_mul(kq);
-        let ha = &h * a;
-        let crossed = symmetric_part((a * v.component_mul(kk) - r.component_mul(&p) * 2.0) * &at);
-        let mut centred = crossed + z.component_mul(&y);
-        let k_part = h.component_mul(&z) * a - r.component_mul(&ha) * 2.0;
-        let mut g_k = v.component_mul(&(&at * &ha)) + symmetric_part(&at * k_part);
-        let sharper = sharpening(a);
-        let mut together = &sharper * v * sharper.transpose();
+        let (r, p) = (&(a * v), &(a * kk));
+        let (z, y) = (&r.symmetric_product(at), &p.symmetric_product(at));
+        let h = &g_z.component_mul(kq);
+        let ha = &(h * a);
+        let crossed = &(a * &v.component_mul(kk) - &(r.component_mul(p) * 2.0)) * at;
+        let mut centred = symmetric_part(crossed) + &z.component_mul(y);
+        let k_part = &h.component_mul(z) * a - &(r.component_mul(ha) * 2.0);
+        let mut g_k = v.component_mul(&at.symmetric_product(ha)) + &symmetric_part(at * &k_part);
+        let sharper = &sharpening(a);
+        let mut together = g_z.dot(&(sharper * v).symmetric_product(&sharper.transpose()));
         if lost != 0.0 {
-            let root = |a: usize| mean_squares[a].max(f64::MIN_POSITIVE).sqrt();
-            let b = Gram::from_fn(a.nrows(), a.ncols(), |i, j| a[(i, j)] * (r[(i, j)] - z[(i, i)]) / root(i));
-            let cosine = correlation(&z);
-            centred -= cosine.component_mul(&(&b * kk * b.transpose())) * lost;
-            g_k -= b.transpose() * (h.component_mul(&cosine) * &b) * lost;
-            let along: Vec<f64> = (0..a.nrows()).map(|i| sharper.row(i).dot(&r.row(i)) / root(i)).collect();
-            together -= Gram::from_fn(a.nrows(), a.nrows(), |i, j| cosine[(i, j)] * along[i] * along[j]) * lost;
+            let roots: Vec<f64> = mean_squares.iter().map(|m| m.max(f64::MIN_POSITIVE).sqrt()).collect();
+            let t = a.rows();
+            let b = &Octet::from_fn(t, t, |i, j| eight(|l| a[(i, j)][l] * (r[(i, j)][l] - z[(i, i)][l]) / roots[i]));
+            let cosine = &correlation(z);
+            centred = centred - &(cosine.component_mul(&(b * kk).symmetric_product(&b.transpose())) * lost);
+            g_k = g_k - &(b.transpose().symmetric_product(&(&h.component_mul(cosine) * b)) * lost);
+            let products = sharper.row_products(r);
+            let along: Vec<Eight> = products.iter().zip(&roots).map(|(sum, root)| sum.map(|x| x / root)).collect();
+            let lacking = Octet::from_fn(t, t, |i, j| eight(|l| cosine[(i, j)][l] * along[i][l] * along[j][l]));
+            let lacking = g_z.dot(&lacking);
+            together = eight(|l| together[l] - lacking[l] * lost);
         }
         let g_q = g_z.component_mul(&centred);
-        let together = g_z.dot(&together).max(0.0);
-        let share = |isotropic: f64| if isotropic > 0.0 { together / isotropic } else { 1.0 };
+        let share =
+            |isotropic: Eight| eight(|l| if isotropic[l] > 0.0 { together[l].max(0.0) / isotropic[l] } else { 1.0 });
         let [radial_q, radial_k] = [share(g_q.dot(kq)), share(g_k.dot(kk))];
-        self.q.add(g_q, q_norm.as_ref().map_or(1.0, |_| radial_q), q_norm.as_deref(), x);
-        self.k.add(g_k, k_norm.as_ref().map_or(1.0, |_| radial_k), k_norm.as_deref(), x);
+        let radial_of = |norm: &Option<[Pulls; LANES]>, radial| if norm.is_some() { radial } else { [1.0; LANES] };
+        self.q.add(g_q, radial_of(q_norm, radial_q), q_norm.as_ref(), x);
+        self.k.add(g_k, radial_of(k_norm, radial_k), k_norm.as_ref(), x);
     }
 }
 
 /// B, the weights' derivative by a common factor on all scores, dA/d ln S: A_ab (S_ab - sum_e A_ae S_ae), the scores as ln A
 /// and a constant.
-fn sharpening(a: &Gram) -> Gram {
-    let score = |weight: f64| weight.max(f64::MIN_POSITIVE).ln();
-    let means: Vec<f64> = a.row_iter().map(|row| row.iter().map(|w| w * score(*w)).sum()).collect();
-    Gram::from_fn(a.nrows(), a.ncols(), |i, j| a[(i, j)] * (score(a[(i, j)]) - means[i]))
+fn sharpening(a: &Octet) -> Octet {
+    let t = a.rows();
+    let scores = Octet::from_fn(t, t, |i, j| a[(i, j)].map(|weight| weight.max(f64::MIN_POSITIVE))).ln();
+    let means = a.row_products(&scores);
+    Octet::from_fn(t, t, |i, j| eight(|l| a[(i, j)][l] * (scores[(i, j)][l] - means[i][l])))
 }
 
-fn symmetric_part(m: Gram) -> Gram {
-    (&m + m.transpose()) * 0.5
+fn symmetric_part(m: Octet) -> Octet {
+    let transposed = m.transpose();
+    (m + &transposed) * 0.5
+}
+
+/// As [`crate::op::gaussian::correlation`], lane by lane.
+fn correlation(gram: &Octet) -> Octet {
+    let roots: Vec<Eight> = gram.diagonal().map(|k| k.map(|k| k.max(0.0).sqrt())).collect();
+    let cosine = |a: usize, b: usize, l: usize| match (a == b, roots[a][l] * roots[b][l]) {
+        (true, _) => 1.0,
+        (_, 0.0) => 0.0,
+        (_, product) => (gram[(a, b)][l] / product).clamp(-1.0, 1.0),
+    };
+    Octet::from_fn(gram.rows(), gram.columns(), |a, b| eight(|l| cosine(a, b, l)))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::rc::Rc;
+
     use super::*;
+    use crate::op::Gram;
     use crate::op::attention::moments::draw::normal;
     use crate::random::Stream;
+
+    /// The same member eight times, of tokens with the unit Gram.
+    fn heads(a: &Gram, v: &Gram, kq: &Gram, kk: &Gram) -> Heads {
+        let [a, v, kq, kk] = [a, v, kq, kk].map(Octet::splat);
+        let x = Rc::new(Octet::splat(&Gram::identity(a.rows(), a.rows())));
+        Heads { a, x, v, kq, kk, q_norm: None, k_norm: None, v_norm: None }
+    }
+
+    /// What was summed of one of them.
+    fn one(part: &Part) -> Gram {
+        part.gram.total() / LANES as f64
+    }
 
     /// The scores' cotangents by hand.
     fn scores_by_hand(a: &Gram, v: &Gram, g_z: &Gram) -> Gram {
@@ -134,7 +169,7 @@ mod tests {
             let d_s = scores_by_hand(&a, &v, &(&root * normal(t, width, &mut stream)));
             square += d_s.dot(&scores).powi(2) / draws as f64;
         }
-        let sharper = sharpening(&a);
+        let sharper = sharpening(&Octet::splat(&a)).lane(0);
         let rule = (&root * root.transpose()).dot(&(&sharper * (&v * v.transpose()) * sharper.transpose()));
         // The square of a Gaussian varies by twice its mean's square: six standard errors.
         assert!((square / rule - 1.0).abs() < 6.0 * (2.0 / draws as f64).sqrt(), "{square} {rule}");
@@ -156,21 +191,12 @@ mod tests {
             g_k += &d_k * d_k.transpose();
         }
         let gram = |rows: &Gram| rows * rows.transpose() / width as f64;
-        let member = Member {
-            a,
-            x: Gram::identity(t, t),
-            v: gram(&v),
-            kq: gram(&q),
-            kk: gram(&k),
-            q_norm: None,
-            k_norm: None,
-            v_norm: None,
-        };
         let mut sums = Sums::new(t, [0; 3]);
-        sums.see(&member, &(&root * root.transpose() * width as f64), 1.0, Some((0.0, &vec![1.0; t])));
+        let g_z = Octet::splat(&(&root * root.transpose() * width as f64));
+        sums.see(&heads(&a, &gram(&v), &gram(&q), &gram(&k)), &g_z, 1.0, Some((0.0, &vec![1.0; t])));
         // A squared Gaussian form varies by at most twice its mean's square: six standard errors.
         let margin = 6.0 * (2.0 / draws as f64).sqrt();
-        for (mean, rule) in [(g_q / draws as f64, &sums.q.gram), (g_k / draws as f64, &sums.k.gram)] {
+        for (mean, rule) in [(g_q / draws as f64, &one(&sums.q)), (g_k / draws as f64, &one(&sums.k))] {
             assert!((&mean - rule).amax() < margin * rule.amax(), "{mean} {rule}");
         }
     }
@@ -180,11 +206,10 @@ mod tests {
         let t = 4;
         let a = Gram::from_element(t, t, 1.0 / t as f64);
         let x = Gram::from_element(t, t, 1.0);
-        let same = || x.clone();
-        let member =
-            Member { a, x: same(), v: same(), kq: same(), kk: same(), q_norm: None, k_norm: None, v_norm: None };
         let mut sums = Sums::new(t, [0; 3]);
-        sums.see(&member, &Gram::identity(t, t), 1.0, Some((0.0, &vec![1.0; t])));
-        assert!(sums.q.gram.amax() < 1e2 * f64::EPSILON && sums.k.gram.amax() < 1e2 * f64::EPSILON);
+        let g_z = Octet::splat(&Gram::identity(t, t));
+        sums.see(&heads(&a, &x, &x, &x), &g_z, 1.0, Some((0.0, &vec![1.0; t])));
+        let [q, k] = [one(&sums.q), one(&sums.k)];
+        assert!(q.amax() < 1e2 * f64::EPSILON && k.amax() < 1e2 * f64::EPSILON);
     }
 }
