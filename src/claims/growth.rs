@@ -126,7 +126,7 @@ const FRESH: u64 = 1 << 40;
 /// Draws of a second stage, at most.
 const MOST_DRAWS: usize = 4096;
 
-/// With so many draws the interval reaches half as far as the accepted values do; 0 where the verdict is reached already.
+/// With so many draws the interval reaches two thirds as far as the accepted values do; 0 where the verdict is reached already.
 fn draws_to_decide(evidence: &Evidence, draws: usize) -> usize {
     if evidence.verdict() != Verdict::Undecided {
         return 0;
@@ -136,7 +136,7 @@ fn draws_to_decide(evidence: &Evidence, draws: usize) -> usize {
     // Where all above or all below is accepted, what was found says how far the end is.
     let to_an_end = (evidence.found - from).abs().min((to - evidence.found).abs());
     let room = if half(evidence.accepted).is_finite() { half(evidence.accepted) } else { to_an_end };
-    let wanted = draws as f64 * (2.0 * half(evidence.interval) / room).powi(2);
+    let wanted = draws as f64 * (1.5 * half(evidence.interval) / room).powi(2);
     // No interval yet asks for all there is.
     let wanted = if wanted.is_nan() { f64::INFINITY } else { wanted.ceil() };
     (wanted as usize).clamp(draws + 1, MOST_DRAWS)
@@ -282,12 +282,12 @@ mod tests {
         let found_in = |from, to| Evidence::exact("slope", 1.0, Interval::around(1.0, 0.5)).found_in(from, to);
         assert_eq!(draws_to_decide(&found_in(0.9, 1.1), 48), 0, "verified");
         assert_eq!(draws_to_decide(&found_in(1.6, 1.8), 48), 0, "refuted");
-        // Twice as far as is accepted: four times nearer takes sixteen times as many.
-        assert_eq!(draws_to_decide(&found_in(0.0, 2.0), 48), 16 * 48);
+        // Twice as far as is accepted: three times nearer takes nine times as many.
+        assert_eq!(draws_to_decide(&found_in(0.0, 2.0), 48), 9 * 48);
         assert_eq!(draws_to_decide(&found_in(-100.0, 100.0), 48), MOST_DRAWS);
         assert_eq!(draws_to_decide(&found_in(f64::NAN, f64::NAN), 48), MOST_DRAWS);
         let above = Evidence::exact("contrast", 1.0, Interval::at_least(0.0)).found_in(-1.0, 3.0);
-        assert_eq!(draws_to_decide(&above, 48), 16 * 48);
+        assert_eq!(draws_to_decide(&above, 48), 9 * 48);
     }
 
     #[test]

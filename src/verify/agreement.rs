@@ -237,21 +237,22 @@ impl Agreement {
     }
 }
 
-/// Judges a prediction by a measurement; `again` measures on fresh seeds where the first stage asks for it.
+/// Judges a prediction by a measurement; `again` measures on fresh seeds where the first stage asks for it, so many times
+/// as many as the first's.
 ///
 /// # Errors
 /// Those of `again`.
 pub fn agreement<E>(
     predicted: &Profile,
     first: &Profile,
-    again: impl FnOnce() -> Result<Profile, E>,
+    again: impl FnOnce(usize) -> Result<Profile, E>,
 ) -> Result<Agreement, E> {
     let mut judged = checks(predicted, first, FIRST_LEVEL);
     let mut seeds = (first.seeds.unwrap_or(1), 0);
     let mut refuted = Vec::new();
     let open = unresolved(&judged);
     if judged.iter().any(Check::outside) || !open.is_empty() {
-        let second = again()?;
+        let second = again(escalation(&judged, &open))?;
         seeds.1 = second.seeds.unwrap_or(1);
         let second = checks(predicted, &second, SECOND_LEVEL);
         let alarmed = |c: &Check| judged.iter().any(|f| f.figure == c.figure && f.outside() && f.above() == c.above());
@@ -272,6 +273,22 @@ pub fn agreement<E>(
     };
     let layout = predicted.layout.clone();
     Ok(Agreement { layout, verdict, seeds, first_seed: 0, checks: judged, refuted, reason })
+}
+
+/// Fresh seeds of the second stage, as a multiple of the first's: as many as it takes at least, and at most.
+const ESCALATION: (usize, usize) = (4, 32);
+
+/// With so many times the seeds, the figure of every open family that varies least has an interval that reaches two thirds
+/// of the widest margin.
+fn escalation(checks: &[Check], open: &[Family]) -> usize {
+    let times = |check: &Check| {
+        let seeds = check.seeds * ESCALATION.0;
+        let reach = student_quantile(seeds as f64 - 1.0, SECOND_LEVEL) * check.se;
+        (1.5 * reach / (WIDEST_MARGIN * check.scale)).powi(2)
+    };
+    let of = |family: Family| checks.iter().filter(move |check| check.family == family).map(times);
+    let wanted = open.iter().map(|family| of(*family).fold(f64::INFINITY, f64::min)).fold(0.0, f64::max);
+    (wanted.ceil() as usize).clamp(ESCALATION.0, ESCALATION.1)
 }
 
 /// The families of which no figure is resolved.
@@ -316,7 +333,11 @@ mod tests {
         let first = measured(&predicted, 16, 1.1, wide);
         let judge = |times: f64, spread: f64| {
             let second = measured(&predicted, 64, times, |_| spread);
-            agreement(&predicted, &first, || Ok::<_, ()>(second)).expect("it cannot fail")
+            let again = |times| {
+                assert!(times >= ESCALATION.0);
+                Ok::<_, ()>(second)
+            };
+            agreement(&predicted, &first, again).expect("it cannot fail")
         };
         let settled = judge(1.1, 1e-3);
         assert_eq!((settled.verdict, settled.seeds), (Verdict::Verified, (16, 64)));
@@ -334,15 +355,34 @@ mod tests {
     fn what_the_first_seeds_settle_is_not_measured_again() {
         let predicted = predicted();
         let first = measured(&predicted, 16, 1.0, |_| 1e-3);
-        let judged = agreement(&predicted, &first, || Err("measured again")).expect("one look is enough");
+        let judged = agreement(&predicted, &first, |_| Err("measured again")).expect("one look is enough");
         assert_eq!((judged.verdict, judged.seeds), (Verdict::Verified, (16, 0)));
+    }
+
+    #[test]
+    fn what_varies_more_gets_more_fresh_seeds() {
+        let predicted = predicted();
+        let times = |spread: f64| {
+            let first =
+                measured(&predicted, 32, 1.0, |family| if family == Family::ScoreGradient { spread } else { 1e-3 });
+            let mut asked = 0;
+            let again = |times| {
+                asked = times;
+                Ok::<_, ()>(first.clone())
+            };
+            agreement(&predicted, &first, again).expect("it cannot fail");
+            asked
+        };
+        // t is 7.9 at the second level: twice the error takes four times the seeds.
+        assert_eq!([times(0.1), times(0.3), times(3.0)], [0, 13, ESCALATION.1]);
+        assert_eq!(times(0.42), 25);
     }
 
     #[test]
     fn a_figure_outside_its_band_twice_on_one_side_is_refuted() {
         let predicted = predicted();
         let profile = |seeds, times| measured(&predicted, seeds, times, |_| 1e-3);
-        let judge = |times| agreement(&predicted, &profile(16, 3.0), || Ok::<_, ()>(profile(64, times)));
+        let judge = |times| agreement(&predicted, &profile(16, 3.0), |_| Ok::<_, ()>(profile(64, times)));
         assert_eq!(judge(3.0).map(|a| a.verdict), Ok(Verdict::Refuted));
         assert_ne!(judge(0.2).map(|a| a.verdict), Ok(Verdict::Refuted));
     }

@@ -10,9 +10,6 @@ use crate::predict::predict;
 use crate::spec::{File, Placement, Setting, Shape};
 use crate::verify::{Agreement, Verdict, agreement, generated_shapes};
 
-/// Fresh seeds of the second stage, as a multiple of the first's.
-const ESCALATION: usize = 4;
-
 /// Several placements measured on the same weights.
 #[derive(Clone, Debug)]
 pub struct Trial {
@@ -80,16 +77,16 @@ pub fn verify_together(placements: &[Placement], trial: &Trial, registry: &Regis
     let predicted = graphs.par_iter().map(predict).collect::<Result<Vec<_>>>()?;
     let measured = measure_on_same_weights(&graphs.iter().collect::<Vec<_>>(), &trial.how)?;
     let judge = |((graph, predicted), first): ((&Graph, _), crate::profile::Draws)| {
-        let agreement = agreement(predicted, &first.profile(), || {
-            Ok::<_, crate::error::Error>(measure(graph, &fresh(&trial.how))?.profile())
+        let agreement = agreement(predicted, &first.profile(), |times| {
+            Ok::<_, crate::error::Error>(measure(graph, &fresh(&trial.how, times))?.profile())
         })?;
         Ok(Agreement { first_seed: trial.how.first_seed, ..agreement })
     };
     graphs.iter().zip(&predicted).zip(measured).map(judge).collect()
 }
 
-/// The seeds of the second stage: more, and none of the first's.
-fn fresh(how: &Measurement) -> Measurement {
+/// The seeds of the second stage: so many times as many, and none of the first's.
+fn fresh(how: &Measurement, times: usize) -> Measurement {
     let first_seed = how.first_seed.wrapping_add(how.seeds as u64);
-    Measurement { first_seed, seeds: how.seeds * ESCALATION, ..how.clone() }
+    Measurement { first_seed, seeds: how.seeds * times, ..how.clone() }
 }
