@@ -173,10 +173,16 @@ impl Pull for Back {
         let n = self.ensemble.members as f64;
         // <v, g_v> = <z, g_z>, and nothing is along q, k or v behind a norm of theirs that undoes their scale.
         let Gains { q, k, v, .. } = self.gains;
-        let [g_q, g_k, g_v] = [&sums.q, &sums.k, &sums.v].map(|part| part.gram.total());
-        let along = v * total(&sums.v.along) + q * total(&sums.q.along) + k * total(&sums.k.along);
-        let whole = v * g_v.trace() + q * g_q.trace() + k * g_k.trace();
-        let gram = (g_v * (v * lost(radial)) + g_q * q + g_k * k) / n;
+        let parts = [(v, &sums.v), (q, &sums.q), (k, &sums.k)];
+        let mut gram = Gram::zeros(t, t);
+        let (mut along, mut whole) = (0.0, 0.0);
+        for (gain, part) in parts {
+            let part_gram = part.gram.total();
+            let energy = part_gram.trace();
+            let share = if energy > 0.0 { total(&part.along) / energy } else { 1.0 };
+            (along, whole) = (along + gain * share * energy, whole + gain * energy);
+            gram += part_gram * (gain * lost(share) / n);
+        }
         let radial = if whole > 0.0 { along / whole } else { radial };
         let weight = |part: Eight| self.width * total(&part) / n;
         let mut parameters = Vec::new();

@@ -262,7 +262,10 @@ macro_rules! each {
             {
                 #[target_feature(enable = "avx2")]
                 fn $wide(numbers: &mut [f64]) {
-                    numbers.iter_mut().for_each(|x| *x = $function(*x));
+                    // A loop and not a closure, which is compiled without the registers of its caller.
+                    for x in numbers {
+                        *x = $function(*x);
+                    }
                 }
                 if std::arch::is_x86_feature_detected!("avx2") {
                     // SAFETY: the feature was detected on the line above; the function has no other requirement.

@@ -75,16 +75,25 @@ fn multiply<L: Lanes>(left: &Octet, right: &Octet, part: Part, out: &mut Octet) 
     let start = |j: usize, columns: usize| starts[j..j + columns].iter().copied().min().unwrap_or(0);
     let (rows, columns) = (out.rows - out.rows % 4, out.columns - out.columns % 2);
     let first = |j: usize| if part == Part::Lower { j - j % 4 } else { 0 };
+    // Loops and not closures: a closure is compiled without the registers of its caller.
     for half in 0..LANES / HALF {
         for j in (0..columns).step_by(2) {
             let from = start(j, 2);
-            (first(j)..rows).step_by(4).for_each(|i| block::<L, 4, 2>(left, right, out, [i, j, half], from..end(i, 4)));
-            (rows..out.rows).for_each(|i| block::<L, 1, 2>(left, right, out, [i, j, half], from..end(i, 1)));
+            for i in (first(j)..rows).step_by(4) {
+                block::<L, 4, 2>(left, right, out, [i, j, half], from..end(i, 4));
+            }
+            for i in rows..out.rows {
+                block::<L, 1, 2>(left, right, out, [i, j, half], from..end(i, 1));
+            }
         }
         for j in columns..out.columns {
             let from = start(j, 1);
-            (first(j)..rows).step_by(4).for_each(|i| block::<L, 4, 1>(left, right, out, [i, j, half], from..end(i, 4)));
-            (rows..out.rows).for_each(|i| block::<L, 1, 1>(left, right, out, [i, j, half], from..end(i, 1)));
+            for i in (first(j)..rows).step_by(4) {
+                block::<L, 4, 1>(left, right, out, [i, j, half], from..end(i, 4));
+            }
+            for i in rows..out.rows {
+                block::<L, 1, 1>(left, right, out, [i, j, half], from..end(i, 1));
+            }
         }
     }
 }
@@ -100,17 +109,20 @@ fn block<L: Lanes, const I: usize, const J: usize>(
 ) {
     let (rows, depth) = (left.rows, right.rows);
     let (from, terms) = (within.start, within.len());
-    let load = |entry: &Eight| L::load(&entry.as_chunks::<HALF>().0[half]);
+    let part = |entry: &Eight| entry.as_chunks::<HALF>().0[half];
     let b: [&[Eight]; J] = std::array::from_fn(|n| &right.entries[(j + n) * depth + from.min(depth)..][..terms]);
     let mut sums = [[L::splat(0.0); J]; I];
     let columns = left.entries.get(from * rows + i..).unwrap_or(&[]).chunks(rows);
     for (k, column) in columns.take(terms).enumerate() {
         let a: &[Eight; I] = column.first_chunk().expect("the rows of a block lie in the matrix");
-        let b = b.map(|b| load(&b[k]));
+        let mut right = [L::splat(0.0); J];
+        for (right, b) in right.iter_mut().zip(b) {
+            *right = L::load(&part(&b[k]));
+        }
         for (sums, a) in sums.iter_mut().zip(a) {
-            let a = load(a);
-            for (sum, b) in sums.iter_mut().zip(b) {
-                *sum = sum.plus(a.times(b));
+            let left = L::load(&part(a));
+            for (sum, right) in sums.iter_mut().zip(right) {
+                *sum = sum.plus(left.times(right));
             }
         }
     }
