@@ -66,13 +66,16 @@ pub fn respond(at: &Site, input: &Moments) -> Result<Responded> {
     let ensemble = Ensemble::new(at, input, gains, norms)?;
     let mut values = Values::new(input.gram.nrows());
     ensemble.each(|pair| values.see(&pair))?;
-    let (z, spread, freedom, centred_elasticity) = values.finish(at.shape.heads as f64, d, ensemble.members);
+    let (z, spread, freedom, centred_elasticity) =
+        values.finish(at.shape.heads as f64, if plain_values { d } else { f64::INFINITY }, ensemble.members);
     let z = match ensemble.fixed().filter(|_| plain_values) {
         Some(a) => &a * &input.gram * a.transpose() * gains.v,
         None => z,
     };
     let mean_squares = z.diagonal().iter().copied().collect();
-    let heads = Moments { spread: 2.0 / d + spread, freedom, ..Moments::gaussian(z, at.shape.width) };
+    // Members with a norm of their own are drawn with W_V, the others without.
+    let of_values = if plain_values { 2.0 / d } else { 0.0 };
+    let heads = Moments { spread: of_values + spread, freedom, ..Moments::gaussian(z, at.shape.width) };
     let norm = out_norm.map(|(op, site)| op.respond(&site, &heads)).transpose()?;
     let (behind, out_norm) = match norm {
         Some(norm) => (norm.output, Some(norm.pull)),
@@ -156,17 +159,17 @@ impl Pull for Back {
         let missing = (1.0 - radial) / self.ensemble.heads as f64;
         let t = g.nrows();
         let mut sums = Sums::new(t, self.inner);
-        let scores = (self.scored && t > 1).then_some((missing, &self.mean_squares));
+        let scores = (self.scored && t > 1).then_some(&self.mean_squares);
         let g_z = Octet::splat(&g_z);
         // The same members as forward; none of them fails, as none did then.
         let drawn = self.ensemble.each(|pair| {
             if recoil == 0.0 {
-                return pair.iter().for_each(|heads| sums.see(heads, &g_z, radial, scores));
+                return pair.iter().for_each(|heads| sums.see(heads, &g_z, [radial, missing], scores));
             }
             let deviations = pair.each_ref().map(|heads| self.deviations(heads));
             for (i, heads) in pair.iter().enumerate() {
                 let g_z = self.recoiled(&g_z, recoil, &deviations[i], &deviations[1 - i]);
-                sums.see(heads, &g_z, radial, scores);
+                sums.see(heads, &g_z, [radial, missing], scores);
             }
         });
         debug_assert!(drawn.is_ok());

@@ -19,17 +19,19 @@ pub struct Part {
 impl Part {
     /// Adds eight members' cotangent Grams behind their inner norms, if there are any.
     ///
-    /// `radial`: the share along the value of all tokens together, which a common scale sees. Token by token the cotangent
-    /// has no preferred direction, as attention mixes tokens.
-    fn add(&mut self, mut gram: Octet, mut radial: Eight, norms: Option<&[Pulls; LANES]>, x: &Octet) {
+    /// `radial`: the share along the values `y` of all tokens together, which a common scale sees. Token by token as much is
+    /// missing as tokens are alike, all of it where they are the same and 1/T where they have nothing in common.
+    fn add(&mut self, mut gram: Octet, mut radial: Eight, norms: Option<&[Pulls; LANES]>, y: &Octet, x: &Octet) {
+        let alike = norms.map_or([0.0; LANES], |_| alike(&gram, y));
         for (lane, norm) in norms.into_iter().flatten().enumerate() {
-            let fresh = Cotangent::fresh(gram.lane(lane));
-            let pulled = norm.pull(&Cotangent { radial: radial[lane], ..fresh.clone() });
+            let of_token = 1.0 - (1.0 - radial[lane]) * alike[lane];
+            let cotangent = |radial| Cotangent { radial, ..Cotangent::fresh(gram.lane(lane)) };
+            let pulled = norm.pull(&cotangent(radial[lane]));
             for (sum, p) in self.inner.iter_mut().zip(pulled.parameters) {
                 *sum = sum.and_then(|sum| p.map(|p| sum + p));
             }
-            let own = radial[lane] == fresh.radial;
-            gram.set(lane, &if own { pulled.cotangent.gram } else { norm.pull(&fresh).cotangent.gram });
+            let by_token = norm.pull(&cotangent(of_token)).cotangent.gram;
+            gram.set(lane, &by_token);
             radial[lane] = pulled.cotangent.radial;
         }
         let (weight, trace) = (x.dot(&gram), gram.trace());
@@ -56,12 +58,15 @@ impl Sums {
         Sums { q, k, v }
     }
 
-    /// Adds eight members, whose z have cotangents of this radial share; `scores` where they depend on weights: the share of V that the cotangent lacks along z, and E z_aa.
-    pub fn see(&mut self, heads: &Heads, g_z: &Octet, radial: f64, scores: Option<(f64, &Vec<f64>)>) {
+    /// Adds eight members, whose z have cotangents of this radial share; `lost`: the share that one head lacks along its z.
+    /// `scores` where they depend on weights: E z_aa.
+    pub fn see(&mut self, heads: &Heads, g_z: &Octet, [radial, lost]: [f64; 2], scores: Option<&Vec<f64>>) {
         let Heads { a, x, v, kq, kk, q_norm, k_norm, v_norm } = heads;
         let at = &a.transpose();
-        self.v.add(at.symmetric_product(&(g_z * a)), [radial; LANES], v_norm.as_ref(), x);
-        let Some((lost, mean_squares)) = scores else { return };
+        // A norm takes off what is along each head's values, a common scale what is along those of all heads together.
+        let radial_v = v_norm.as_ref().map_or(radial, |_| 1.0 - lost);
+        self.v.add(at.symmetric_product(&(g_z * a)), [radial_v; LANES], v_norm.as_ref(), v, x);
+        let Some(mean_squares) = scores else { return };
         let (r, p) = (&(a * v), &(a * kk));
         let (z, y) = (&r.symmetric_product(at), &p.symmetric_product(at));
         let h = &g_z.component_mul(kq);
@@ -90,8 +95,8 @@ impl Sums {
             |isotropic: Eight| eight(|l| if isotropic[l] > 0.0 { together[l].max(0.0) / isotropic[l] } else { 1.0 });
         let [radial_q, radial_k] = [share(g_q.dot(kq)), share(g_k.dot(kk))];
         let radial_of = |norm: &Option<[Pulls; LANES]>, radial| if norm.is_some() { radial } else { [1.0; LANES] };
-        self.q.add(g_q, radial_of(q_norm, radial_q), q_norm.as_ref(), x);
-        self.k.add(g_k, radial_of(k_norm, radial_k), k_norm.as_ref(), x);
+        self.q.add(g_q, radial_of(q_norm, radial_q), q_norm.as_ref(), kq, x);
+        self.k.add(g_k, radial_of(k_norm, radial_k), k_norm.as_ref(), kk, x);
     }
 }
 
@@ -102,6 +107,22 @@ fn sharpening(a: &Octet) -> Octet {
     let scores = Octet::from_fn(t, t, |i, j| a[(i, j)].map(|weight| weight.max(f64::MIN_POSITIVE))).ln();
     let means = a.row_products(&scores);
     Octet::from_fn(t, t, |i, j| eight(|l| a[(i, j)][l] * (scores[(i, j)][l] - means[i][l])))
+}
+
+/// How alike tokens are in what is along their values: mean_a (sum_b G_ab Y_ab)^2/(G_aa Y_aa)/sum_ab G_ab Y_ab.
+///
+/// A cotangent that lacks the direction of all values as one vector lacks along value a what its covariance with that
+/// direction says.
+fn alike(g: &Octet, y: &Octet) -> Eight {
+    let (along, whole, n) = (g.row_products(y), g.dot(y), g.rows() as f64);
+    let mut out = [0.0; LANES];
+    for (along, (g, y)) in along.iter().zip(g.diagonal().zip(y.diagonal())) {
+        for l in 0..LANES {
+            let own = g[l] * y[l] * whole[l];
+            out[l] += if own > 0.0 { along[l].powi(2) / own / n } else { 0.0 };
+        }
+    }
+    out.map(|share| share.min(1.0))
 }
 
 fn symmetric_part(m: Octet) -> Octet {
@@ -193,7 +214,7 @@ mod tests {
         let gram = |rows: &Gram| rows * rows.transpose() / width as f64;
         let mut sums = Sums::new(t, [0; 3]);
         let g_z = Octet::splat(&(&root * root.transpose() * width as f64));
-        sums.see(&heads(&a, &gram(&v), &gram(&q), &gram(&k)), &g_z, 1.0, Some((0.0, &vec![1.0; t])));
+        sums.see(&heads(&a, &gram(&v), &gram(&q), &gram(&k)), &g_z, [1.0, 0.0], Some(&vec![1.0; t]));
         // A squared Gaussian form varies by at most twice its mean's square: six standard errors.
         let margin = 6.0 * (2.0 / draws as f64).sqrt();
         for (mean, rule) in [(g_q / draws as f64, &one(&sums.q)), (g_k / draws as f64, &one(&sums.k))] {
@@ -208,7 +229,7 @@ mod tests {
         let x = Gram::from_element(t, t, 1.0);
         let mut sums = Sums::new(t, [0; 3]);
         let g_z = Octet::splat(&Gram::identity(t, t));
-        sums.see(&heads(&a, &x, &x, &x), &g_z, 1.0, Some((0.0, &vec![1.0; t])));
+        sums.see(&heads(&a, &x, &x, &x), &g_z, [1.0, 0.0], Some(&vec![1.0; t]));
         let [q, k] = [one(&sums.q), one(&sums.k)];
         assert!(q.amax() < 1e2 * f64::EPSILON && k.amax() < 1e2 * f64::EPSILON);
     }
