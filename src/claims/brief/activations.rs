@@ -169,6 +169,10 @@ fn added(curves: &Curves, block: usize) -> Result<Vec<f64>> {
     Ok(differences(&curves.at(block, Quantity::SecondMoment)?, &curves.at(0, Quantity::SecondMoment)?))
 }
 
+/// Blocks at which the lemma's two sides are told from what is between them: tokens become alike with depth, and the stream
+/// nears the upper one.
+const BETWEEN: [usize; 2] = [16, 32];
+
 fn linear_growth(bench: &Bench, size: Size) -> Result<Vec<Evidence>> {
     let [least, most, order] = bench.stated else { return Ok(Vec::new()) };
     let curves = bench.draws("pre-ln", size)?;
@@ -177,7 +181,7 @@ fn linear_growth(bench: &Bench, size: Size) -> Result<Vec<Evidence>> {
         Ok(bench.mean(format!("pre-ln: (E x_l^2 - E x_0^2)/l, l = {block}"), &added, Interval::new(*least, *most)))
     };
     let point = |block: usize| Ok((block as f64, added(&curves, block)?));
-    let mut evidence = [size.blocks / 16, size.blocks / 8].into_iter().map(per_block).collect::<Result<Vec<_>>>()?;
+    let mut evidence = BETWEEN.into_iter().map(per_block).collect::<Result<Vec<_>>>()?;
     let points = [size.blocks / 4, size.blocks / 2, size.blocks].into_iter().map(point).collect::<Result<Vec<_>>>()?;
     let accepted = Interval::around(*order, EXPONENT);
     evidence.push(bench.exponent("pre-ln: exponent in l of E x_l^2 - E x_0^2", &points, accepted).stating(*order));
