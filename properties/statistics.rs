@@ -292,22 +292,27 @@ fn a_variance_off_by_five_percent_in_one_matrix_is_found_and_its_layer_named() {
     assert_eq!(refuted(3, 0.0, None, 1e-11), Vec::<String>::new());
 }
 
-/// The goal of 2%: the entries of all 64 seeds of a run.
+/// The goal of 2%: the entries of all 64 seeds of a run. An attention's matrices have a quarter of the FFN's entries and
+/// are found from 2.2%.
 #[test]
 fn a_variance_off_by_two_percent_in_one_layer_is_found_and_named_by_its_entries() {
     let graph = graph("pre-ln", Shape { tokens: 4, ..POWER });
-    let of_seed = |fault: f64| {
+    let of_seed = |layer: &'static [&'static str], fault: f64| {
         let graph = &graph;
         move |seed: u64| {
-            let parameters = Weights::new(seed).of(graph, &Device::Cpu, DType::F32).unwrap();
-            entries(graph, &scaled(graph, parameters, 3, Some("w_2"), (1.0 + fault).sqrt()), squares).unwrap()
+            let drawn = Weights::new(seed).of(graph, &Device::Cpu, DType::F32).unwrap();
+            let off = |weights, matrix: &&str| scaled(graph, weights, 3, Some(*matrix), (1.0 + fault).sqrt());
+            entries(graph, &layer.iter().fold(drawn, off), squares).unwrap()
         }
     };
-    let judge = |fault: f64| {
-        let all: Vec<Vec<Pivot>> = (0..64u64).into_par_iter().map(of_seed(fault)).collect();
+    let judge = |layer, fault| {
+        let all: Vec<Vec<Pivot>> = (0..64u64).into_par_iter().map(of_seed(layer, fault)).collect();
         places(&all.concat(), 1e-11)
     };
-    let found: Vec<_> = judge(0.02).into_iter().filter(|e| e.verdict() == Verdict::Refuted).collect();
-    assert!(!found.is_empty() && found.iter().all(|e| e.figure.starts_with("block.3.")), "{found:?}");
-    assert!(judge(0.0).iter().all(|e| e.verdict() == Verdict::Verified));
+    for (layer, fault) in [(&["w_1", "w_2"][..], 0.02), (&["w_2"], 0.02), (&["w_q", "w_k", "w_v", "w_o"], 0.025)] {
+        let found = judge(layer, fault).into_iter().filter(|e| e.verdict() == Verdict::Refuted);
+        let found: Vec<String> = found.map(|e| e.figure).collect();
+        assert!(!found.is_empty() && found.iter().all(|figure| figure.starts_with("block.3.")), "{layer:?}: {found:?}");
+    }
+    assert!(judge(&["w_2"], 0.0).iter().all(|e| e.verdict() == Verdict::Verified));
 }

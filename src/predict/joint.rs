@@ -52,7 +52,9 @@ impl Joint {
         self.grams.insert(key, gram);
     }
 
-    /// A value with this Gram that answers `of` linearly: C_key,w[a, b] = linear[a] C_of,w[a, b].
+    /// A value with this Gram that answers `of` linearly: C_key,w[a, b] = linear[a] C_of,w[a, b], and no token beyond
+    /// Cauchy-Schwarz, C_key,w[a, a]^2 <= K_key[a, a] K_w[a, a]: a response is the mean over the lengths of `of`, and `w` may
+    /// share them.
     pub fn insert_response(&mut self, key: Key, of: Key, linear: &[f64], gram: Gram) {
         self.insert_from(key, &[(of, linear.to_vec())], Some(gram));
     }
@@ -126,9 +128,22 @@ impl Joint {
         if let Some(gram) = gram {
             self.grams.insert(key, gram);
             for (w, c) in crosses {
+                let c = self.bounded(key, w, c);
                 self.add_cross(key, w, c);
             }
         }
+    }
+
+    /// C_vw with every row that is too long for Cauchy-Schwarz shortened.
+    fn bounded(&self, v: Key, w: Key, mut c: Gram) -> Gram {
+        let (Some(v), Some(w)) = (self.grams.get(&v), self.grams.get(&w)) else { return c };
+        for (a, mut row) in c.row_iter_mut().enumerate() {
+            let (most, own) = ((v[(a, a)] * w[(a, a)]).max(0.0).sqrt(), row[a].abs());
+            if own > most {
+                row.scale_mut(most / own);
+            }
+        }
+        c
     }
 
     /// Adds to C_vw of two live values.
@@ -210,6 +225,16 @@ mod tests {
         for (v, w) in explicit.iter().flat_map(|(v, _)| explicit.iter().map(move |(w, _)| (*v, *w))) {
             agrees(&joint, v, w, &explicit);
         }
+    }
+
+    #[test]
+    fn no_response_is_more_than_the_same_as_another_value() {
+        let mut joint = Joint::default();
+        joint.insert_fresh(0, Gram::from_element(1, 1, 4.0));
+        joint.insert_response(1, 0, &[0.6], Gram::identity(1, 1));
+        assert_eq!(joint.with_cross(1, 0, |c| c.to_gram()[(0, 0)]), Some(2.0));
+        joint.insert_response(2, 0, &[0.4], Gram::identity(1, 1));
+        assert_eq!(joint.with_cross(2, 0, |c| c.to_gram()[(0, 0)]), Some(1.6));
     }
 
     #[test]
