@@ -197,6 +197,7 @@ impl<'a> Forward<'a> {
                 self.joint.add_cross(id, w, cross);
             }
         }
+        self.joint.shorten(id);
         self.fluctuations.insert_response(id, argument, responded, &self.joint);
         let Moments { constant, mean, .. } = responded.output.clone();
         let dependent = responded.linear.is_some() || !sublayer;

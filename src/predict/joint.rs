@@ -52,11 +52,27 @@ impl Joint {
         self.grams.insert(key, gram);
     }
 
-    /// A value with this Gram that answers `of` linearly: C_key,w[a, b] = linear[a] C_of,w[a, b], and no token beyond
-    /// Cauchy-Schwarz, C_key,w[a, a]^2 <= K_key[a, a] K_w[a, a]: a response is the mean over the lengths of `of`, and `w` may
-    /// share them.
+    /// A value with this Gram that answers `of` linearly: C_key,w[a, b] = linear[a] C_of,w[a, b].
     pub fn insert_response(&mut self, key: Key, of: Key, linear: &[f64], gram: Gram) {
         self.insert_from(key, &[(of, linear.to_vec())], Some(gram));
+    }
+
+    /// Shortens what is beyond Cauchy-Schwarz, C_vw[a, a]^2 <= K_v[a, a] K_w[a, a], in every row a of a value's cross-Grams: a
+    /// norm's linear response is a mean over lengths that another value may share.
+    pub fn shorten(&mut self, key: Key) {
+        for w in self.related(key) {
+            let Some(mut c) = self.with_cross(key, w, |c| c.to_gram()) else { continue };
+            let (v, own) = (&self.grams[&key], &self.grams[&w]);
+            for (a, mut row) in c.row_iter_mut().enumerate() {
+                let most = (v[(a, a)] * own[(a, a)]).max(0.0).sqrt();
+                if row[a].abs() > most {
+                    let by = most / row[a].abs();
+                    row.scale_mut(by);
+                }
+            }
+            self.cross.remove(&(key.min(w), key.max(w)));
+            self.add_cross(key, w, c);
+        }
     }
 
     /// The linear combination of live values; terms of weight zero are not read.
@@ -128,22 +144,9 @@ impl Joint {
         if let Some(gram) = gram {
             self.grams.insert(key, gram);
             for (w, c) in crosses {
-                let c = self.bounded(key, w, c);
                 self.add_cross(key, w, c);
             }
         }
-    }
-
-    /// C_vw with every row that is too long for Cauchy-Schwarz shortened.
-    fn bounded(&self, v: Key, w: Key, mut c: Gram) -> Gram {
-        let (Some(v), Some(w)) = (self.grams.get(&v), self.grams.get(&w)) else { return c };
-        for (a, mut row) in c.row_iter_mut().enumerate() {
-            let (most, own) = ((v[(a, a)] * w[(a, a)]).max(0.0).sqrt(), row[a].abs());
-            if own > most {
-                row.scale_mut(most / own);
-            }
-        }
-        c
     }
 
     /// Adds to C_vw of two live values.
@@ -232,8 +235,10 @@ mod tests {
         let mut joint = Joint::default();
         joint.insert_fresh(0, Gram::from_element(1, 1, 4.0));
         joint.insert_response(1, 0, &[0.6], Gram::identity(1, 1));
+        joint.shorten(1);
         assert_eq!(joint.with_cross(1, 0, |c| c.to_gram()[(0, 0)]), Some(2.0));
         joint.insert_response(2, 0, &[0.4], Gram::identity(1, 1));
+        joint.shorten(2);
         assert_eq!(joint.with_cross(2, 0, |c| c.to_gram()[(0, 0)]), Some(1.6));
     }
 
