@@ -293,7 +293,7 @@ fn a_variance_off_by_five_percent_in_one_matrix_is_found_and_its_layer_named() {
 }
 
 /// The goal of 2%: the entries of all 64 seeds of a run. An attention's matrices have a quarter of the FFN's entries and
-/// are found from 2.2%.
+/// are found at 2.5%.
 #[test]
 fn a_variance_off_by_two_percent_in_one_layer_is_found_and_named_by_its_entries() {
     let graph = graph("pre-ln", Shape { tokens: 4, ..POWER });
