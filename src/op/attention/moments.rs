@@ -66,16 +66,16 @@ pub fn respond(at: &Site, input: &Moments) -> Result<Responded> {
     let ensemble = Ensemble::new(at, input, gains, norms)?;
     let mut values = Values::new(input.gram.nrows());
     ensemble.each(|pair| values.see(&pair))?;
+    // What W_V adds to what the members show: those with a norm of their own are drawn with it.
+    let of_values = if plain_values { 1.0 / d } else { 0.0 };
     let (z, spread, freedom, centred_elasticity) =
-        values.finish(at.shape.heads as f64, if plain_values { d } else { f64::INFINITY }, ensemble.members);
+        values.finish(at.shape.heads as f64, 1.0 / of_values, ensemble.members);
     let z = match ensemble.fixed().filter(|_| plain_values) {
         Some(a) => &a * &input.gram * a.transpose() * gains.v,
         None => z,
     };
     let mean_squares = z.diagonal().iter().copied().collect();
-    // Members with a norm of their own are drawn with W_V, the others without.
-    let of_values = if plain_values { 2.0 / d } else { 0.0 };
-    let heads = Moments { spread: of_values + spread, freedom, ..Moments::gaussian(z, at.shape.width) };
+    let heads = Moments { spread: 2.0 * of_values + spread, freedom, ..Moments::gaussian(z, at.shape.width) };
     let norm = out_norm.map(|(op, site)| op.respond(&site, &heads)).transpose()?;
     let (behind, out_norm) = match norm {
         Some(norm) => (norm.output, Some(norm.pull)),
