@@ -34,9 +34,7 @@ fn claims(criterion: &mut Criterion) {
             bencher.iter(|| {
                 let lab = lab();
                 let items = battery.plan(&lab, false).expect("the claims can be planned");
-                one.install(|| {
-                    items.iter().for_each(|item| drop(black_box((item.judge)(&lab).expect("it is judged"))))
-                });
+                one.install(|| items.iter().for_each(|item| drop(black_box(item.judged(&lab).expect("it is judged")))));
             });
         });
     }

@@ -70,7 +70,7 @@ fn every_statement_has_the_verdict_that_is_expected_of_it() {
     let lab = lab(&registry, &subjects);
     let battery = Battery::matching(Some("brief.*")).unwrap();
     let items = battery.plan(&lab, true).unwrap();
-    let findings: Vec<Finding> = items.iter().flat_map(|item| (item.judge)(&lab).unwrap()).collect();
+    let findings: Vec<Finding> = items.iter().flat_map(|item| item.judged(&lab).unwrap()).collect();
     assert_eq!(findings.len(), 51);
     let mut wrong = Vec::new();
     for (statement, finding) in statements().iter().zip(&findings) {

@@ -26,7 +26,7 @@ fn lab<'a>(registry: &'a Registry, subjects: &'a [Subject]) -> Lab<'a> {
 
 fn judge(claim: &Claim, lab: &Lab) -> Vec<Finding> {
     let items = (claim.plan)(claim, lab).unwrap();
-    items.iter().flat_map(|item| (item.judge)(lab).unwrap()).collect()
+    items.iter().flat_map(|item| item.judged(lab).unwrap()).collect()
 }
 
 fn claims(families: &[&str]) -> Vec<Claim> {
@@ -211,7 +211,7 @@ fn every_built_in_grows_as_the_closed_form_says() {
     let subjects: Vec<Subject> = all.into_iter().map(|p| subject(&p.name.clone(), p)).collect();
     let lab = lab(&registry, &subjects);
     let items: Vec<_> = claims(&["growth"]).iter().flat_map(|claim| (claim.plan)(claim, &lab).unwrap()).collect();
-    let findings: Vec<Finding> = items.par_iter().flat_map(|item| (item.judge)(&lab).unwrap()).collect();
+    let findings: Vec<Finding> = items.par_iter().flat_map(|item| item.judged(&lab).unwrap()).collect();
     let of = |verdict| findings.iter().filter(move |f| f.verdict == verdict);
     let refuted: Vec<String> = of(Verdict::Refuted).map(told).collect();
     assert!(refuted.is_empty(), "not as predicted:\n{}", refuted.join("\n"));

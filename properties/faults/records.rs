@@ -184,6 +184,7 @@ fn repeated_item() -> Fault {
                 seed: 0,
                 seeds: 2,
                 seeds_per_shape: 2,
+                times: 1,
                 experiments: Default::default(),
             };
             for part in [1, 3] {

@@ -1,6 +1,6 @@
 //! Faults 68-79: statistics that raise too many alarms, too few, or none.
 
-use normative::claims::{families, share};
+use normative::claims::{LOOKS, families, share};
 use normative::random::Stream;
 use normative::verify::budget::{Pool, RUN};
 use normative::verify::{Evidence, Interval, Verdict, chi_square, clopper_pearson};
@@ -179,7 +179,7 @@ pub fn faults() -> Vec<Fault> {
 
 fn budget(share: &dyn Fn(&'static str, Pool) -> f64) -> Judged {
     let ids = || families().into_iter().flat_map(|(_, _, claims)| claims).map(|claim| claim.id);
-    let spent: f64 = ids().map(|id| share(id, Pool::BuiltIn) + share(id, Pool::User)).sum();
+    let spent: f64 = ids().map(|id| LOOKS as f64 * (share(id, Pool::BuiltIn) + share(id, Pool::User))).sum();
     match spent <= RUN * (1.0 + ids().count() as f64 * f64::EPSILON) {
         true => Ok(()),
         false => Err(format!("claims may spend {spent:.1e} of {RUN:.1e}")),

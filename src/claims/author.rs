@@ -87,10 +87,7 @@ fn finding(lab: &Lab, promise: &Promise, subject: &Subject) -> Result<Finding> {
 
 /// Draws of the exact law: a class of growth is in differences of second moments, which vary as these do.
 fn draws(lab: &Lab) -> usize {
-    match lab.tier {
-        Tier::Quick => 256,
-        Tier::Full => 1024,
-    }
+    lab.draws(256, 1024)
 }
 
 fn network(subject: &Subject, blocks: usize) -> Network {
@@ -134,7 +131,7 @@ fn overlap(lab: &Lab, subject: &Subject, alpha: f64) -> Result<Vec<Evidence>> {
 /// The largest absolute entry of any site, in networks of that many blocks.
 fn stable(lab: &Lab, subject: &Subject, alpha: f64) -> Result<Vec<Evidence>> {
     let Some(blocks) = subject.placement.expect.stable_blocks else { return Ok(Vec::new()) };
-    let largest = run_seeds(lab, &network(subject, blocks), 16, |_, run| {
+    let largest = run_seeds(lab, &network(subject, blocks), lab.draws(16, 16), |_, run| {
         let of =
             |t: &candle_core::Tensor| t.abs()?.flatten_all()?.max(D::Minus1)?.to_dtype(DType::F64)?.to_scalar::<f64>();
         let all = run.sites.iter().map(of).collect::<candle_core::Result<Vec<f64>>>()?;

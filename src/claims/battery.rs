@@ -1,7 +1,7 @@
 //! All claims, and the plan of a run.
 
 use crate::claims::{
-    About, Claim, Item, Lab, author, brief, equivalence, gradients, growth, init, kernels, moments, normalizer,
+    About, Claim, Item, LOOKS, Lab, author, brief, equivalence, gradients, growth, init, kernels, moments, normalizer,
     prediction, rank, sampling, update,
 };
 use crate::error::{Error, Result};
@@ -35,10 +35,10 @@ fn weight(id: &str) -> f64 {
     WEIGHTS.iter().find(|(glob, _)| matches(glob, id)).map_or(1.0, |(_, weight)| *weight)
 }
 
-/// What a claim may spend of the false-alarm budget in one run, over all its figures on subjects of this pool.
+/// What a claim may spend of the false-alarm budget in one look, over all its figures on subjects of this pool.
 pub fn share(id: &str, pool: Pool) -> f64 {
     let all: f64 = families().iter().flat_map(|(_, _, claims)| claims).map(|claim| weight(claim.id)).sum();
-    budget::share(pool, weight(id), all)
+    budget::split(budget::share(pool, weight(id), all), LOOKS)
 }
 
 /// The claims of a run.
@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn all_claims_together_spend_the_budget_of_a_run_and_no_more() {
         let spent = |pool| -> f64 {
-            families().iter().flat_map(|(_, _, claims)| claims).map(|claim| share(claim.id, pool)).sum()
+            families().iter().flat_map(|(_, _, claims)| claims).map(|claim| LOOKS as f64 * share(claim.id, pool)).sum()
         };
         let claims = families().iter().map(|(_, _, claims)| claims.len()).sum::<usize>() as f64;
         // One rounding a claim.

@@ -57,8 +57,8 @@ pub fn placement(text: &str, registry: &Registry) -> Result<Placement> {
 }
 
 /// The draws of a run by what was drawn, so that claims about one network share them.
-#[derive(Debug, Default)]
-pub struct Experiments(Mutex<HashMap<String, Arc<Curves>>>);
+#[derive(Clone, Debug, Default)]
+pub struct Experiments(Arc<Mutex<HashMap<String, Arc<Curves>>>>);
 
 impl Experiments {
     /// What stands under this key, or what `draw` gives. Two threads that ask at once may both draw: the same bits, and
@@ -79,16 +79,9 @@ impl Lab<'_> {
     /// # Errors
     /// A shape that the placement cannot have; a network that the law does not cover.
     pub fn sampled(&self, network: &Network, draws: usize) -> Result<Arc<Curves>> {
-        self.sampled_from(network, draws, self.seed)
-    }
-
-    /// The same from a root of one's own, for draws that nothing else of the run has seen.
-    ///
-    /// # Errors
-    /// Those of [`Lab::sampled`].
-    pub fn sampled_from(&self, network: &Network, draws: usize, seed: u64) -> Result<Arc<Curves>> {
-        self.experiments
-            .once(key(Kind::Sampled, network, draws, seed), || sample(&network.graph(self.registry)?, draws, seed))
+        self.experiments.once(key(Kind::Sampled, network, draws, self.seed), || {
+            sample(&network.graph(self.registry)?, draws, self.seed)
+        })
     }
 
     /// Figures of networks with weights, on the run's device.

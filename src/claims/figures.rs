@@ -29,18 +29,12 @@ pub fn width(lab: &Lab) -> usize {
 
 /// Draws of the exact law: a second moment's deviation is sqrt(2/width) of it, so that the margin of a tenth is resolved.
 pub fn draws(lab: &Lab) -> usize {
-    match lab.tier {
-        Tier::Quick => 384,
-        Tier::Full => 1536,
-    }
+    lab.draws(192, 1536)
 }
 
 /// Networks run with weights, where vectors are wanted and not figures alone.
 pub fn seeds(lab: &Lab) -> usize {
-    match lab.tier {
-        Tier::Quick => 64,
-        Tier::Full => 256,
-    }
+    lab.draws(64, 256)
 }
 
 /// One value a seed, and what its mean is claimed to be.

@@ -3,8 +3,8 @@
 //! The closed form gives the law at once; the exact law (sampled, at any depth) gives the exponent with its interval. By
 //! depth means over the blocks of one network: between block N/4 and N.
 //!
-//! Gradients of some placements spread far more between draws than others'. So every law is judged on a few draws first, and
-//! where these leave it open on fresh ones, as many as the spread of the first asks for; each stage has half of the alpha.
+//! Gradients of some placements spread far more between draws than others': a first look has few draws, and the second as
+//! many as their spread asks for.
 
 use crate::claims::experiment::Network;
 use crate::claims::subjects::{pool, replay};
@@ -26,41 +26,34 @@ const TOKENS: usize = 3;
 struct Law {
     id: &'static str,
     statement: &'static str,
-    judge: fn(&Lab, &Subject, &Stage) -> Result<Vec<Evidence>>,
-}
-
-/// The draws of one look at a law, and what it may spend.
-struct Stage {
-    seed: u64,
-    draws: usize,
-    alpha: f64,
+    judge: fn(&Lab, &Subject, f64) -> Result<Vec<Evidence>>,
 }
 
 const LAWS: [Law; 5] = [
     Law {
         id: "growth.second_moment.by_depth",
         statement: "The second moment of x grows over the blocks with the exponent and in the class of the closed form.",
-        judge: |lab, subject, stage| by_depth(lab, subject, Quantity::SecondMoment, stage),
+        judge: |lab, subject, alpha| by_depth(lab, subject, Quantity::SecondMoment, alpha),
     },
     Law {
         id: "growth.gradient.by_depth",
         statement: "The squared gradient at x changes over the blocks with the exponent of the closed form.",
-        judge: |lab, subject, stage| by_depth(lab, subject, Quantity::Gradient, stage),
+        judge: |lab, subject, alpha| by_depth(lab, subject, Quantity::Gradient, alpha),
     },
     Law {
         id: "growth.overlap.by_depth",
         statement: "The distance of tokens, 1 - overlap, falls over the blocks with the exponent of the closed form.",
-        judge: |lab, subject, stage| by_depth(lab, subject, Quantity::Overlap, stage),
+        judge: |lab, subject, alpha| by_depth(lab, subject, Quantity::Overlap, alpha),
     },
     Law {
         id: "growth.second_moment.by_width",
         statement: "The second moment of x depends on the width with the exponent of the closed form.",
-        judge: |lab, subject, stage| by_width(lab, subject, Quantity::SecondMoment, stage),
+        judge: |lab, subject, alpha| by_width(lab, subject, Quantity::SecondMoment, alpha),
     },
     Law {
         id: "growth.gradient.by_width",
         statement: "The squared gradient at x depends on the width with the exponent of the closed form.",
-        judge: |lab, subject, stage| by_width(lab, subject, Quantity::Gradient, stage),
+        judge: |lab, subject, alpha| by_width(lab, subject, Quantity::Gradient, alpha),
     },
 ];
 
@@ -88,7 +81,7 @@ fn plan(claim: &Claim, lab: &Lab) -> Result<Vec<Item>> {
 
 fn finding(lab: &Lab, law: &Law, subject: &Subject) -> Result<Finding> {
     let alpha = split(share(law.id, pool(subject)), lab.subjects.len());
-    let judged = match in_two_stages(lab, subject, law, alpha) {
+    let judged = match (law.judge)(lab, subject, alpha) {
         Ok(evidence) => Finding::of(law.id, evidence),
         // A law that does not hold here, or a theory that gives no figure, is no fault of the placement.
         Err(Error::Refused { reason, .. }) => Finding::not_applicable(law.id, reason),
@@ -104,48 +97,15 @@ fn finding(lab: &Lab, law: &Law, subject: &Subject) -> Result<Finding> {
     })
 }
 
-/// Half of alpha on a few draws; where these leave the law open the other half on fresh ones, never on the same.
-fn in_two_stages(lab: &Lab, subject: &Subject, law: &Law, alpha: f64) -> Result<Vec<Evidence>> {
-    let draws = match lab.tier {
-        Tier::Quick => 48,
-        Tier::Full => 192,
-    };
-    let first = Stage { seed: lab.seed, draws, alpha: alpha / 2.0 };
-    let found = (law.judge)(lab, subject, &first)?;
-    match found.iter().map(|evidence| draws_to_decide(evidence, draws)).max() {
-        Some(more) if more > draws => {
-            (law.judge)(lab, subject, &Stage { seed: lab.seed.wrapping_add(FRESH), draws: more, ..first })
-        }
-        _ => Ok(found),
-    }
-}
-
-/// Beyond every seed of a first stage.
-const FRESH: u64 = 1 << 40;
-
-/// Draws of a second stage, at most.
-const MOST_DRAWS: usize = 4096;
-
-/// With so many draws the interval reaches two thirds as far as the accepted values do; 0 where the verdict is reached already.
-fn draws_to_decide(evidence: &Evidence, draws: usize) -> usize {
-    if evidence.verdict() != Verdict::Undecided {
-        return 0;
-    }
-    let half = |interval: Interval| (interval.to - interval.from) / 2.0;
-    let Interval { from, to } = evidence.accepted;
-    // Where all above or all below is accepted, what was found says how far the end is.
-    let to_an_end = (evidence.found - from).abs().min((to - evidence.found).abs());
-    let room = if half(evidence.accepted).is_finite() { half(evidence.accepted) } else { to_an_end };
-    let wanted = draws as f64 * (1.5 * half(evidence.interval) / room).powi(2);
-    // No interval yet asks for all there is.
-    let wanted = if wanted.is_nan() { f64::INFINITY } else { wanted.ceil() };
-    (wanted as usize).clamp(draws + 1, MOST_DRAWS)
+/// Draws of a first look.
+fn draws(lab: &Lab) -> usize {
+    lab.draws(48, 192)
 }
 
 /// The shape at which a law by depth is judged.
 fn deep(lab: &Lab, subject: &Subject) -> Shape {
     let blocks = match lab.tier {
-        Tier::Quick => 32,
+        Tier::Quick => 16,
         Tier::Full => 1000,
     };
     Shape { blocks, tokens: TOKENS, ..subject.shape }
@@ -177,8 +137,7 @@ fn measure(quantity: Quantity, value: f64) -> f64 {
 /// Below this the distance of tokens is rounding of the closed form's cosine.
 const COLLAPSED: f64 = 1e-8;
 
-fn by_depth(lab: &Lab, subject: &Subject, quantity: Quantity, stage: &Stage) -> Result<Vec<Evidence>> {
-    let Stage { seed, draws, alpha } = *stage;
+fn by_depth(lab: &Lab, subject: &Subject, quantity: Quantity, alpha: f64) -> Result<Vec<Evidence>> {
     let shape = deep(lab, subject);
     let network = network(subject, shape);
     let profile = predict(&network.graph(lab.registry)?)?;
@@ -187,7 +146,7 @@ fn by_depth(lab: &Lab, subject: &Subject, quantity: Quantity, stage: &Stage) -> 
     for (rung, block) in ladder.iter_mut().zip(blocks) {
         *rung = measure(quantity, predicted(&profile, block, quantity)?);
     }
-    let curves = lab.sampled_from(&network, draws, seed)?;
+    let curves = lab.sampled(&network, draws(lab))?;
     let of =
         |block| -> Result<Vec<f64>> { Ok(curves.at(block, quantity)?.iter().map(|v| measure(quantity, *v)).collect()) };
     if quantity == Quantity::Overlap && ladder[2] < COLLAPSED {
@@ -210,7 +169,7 @@ fn by_depth(lab: &Lab, subject: &Subject, quantity: Quantity, stage: &Stage) -> 
     Ok(evidence)
 }
 
-fn by_width(lab: &Lab, subject: &Subject, quantity: Quantity, stage: &Stage) -> Result<Vec<Evidence>> {
+fn by_width(lab: &Lab, subject: &Subject, quantity: Quantity, alpha: f64) -> Result<Vec<Evidence>> {
     const BLOCKS: usize = 4;
     const WIDER: usize = 4;
     let at = |factor: usize| -> Result<(f64, Vec<f64>)> {
@@ -218,7 +177,7 @@ fn by_width(lab: &Lab, subject: &Subject, quantity: Quantity, stage: &Stage) -> 
         let shape = Shape { width, ffn_width, blocks: BLOCKS, tokens: TOKENS, ..subject.shape };
         let network = network(subject, shape);
         let expected = predicted(&predict(&network.graph(lab.registry)?)?, BLOCKS / 2, quantity)?;
-        Ok((expected, lab.sampled_from(&network, stage.draws, stage.seed)?.at(BLOCKS / 2, quantity)?))
+        Ok((expected, lab.sampled(&network, draws(lab))?.at(BLOCKS / 2, quantity)?))
     };
     let (narrow, wide) = (at(1)?, at(WIDER)?);
     let ratio = WIDER as f64;
@@ -227,7 +186,7 @@ fn by_width(lab: &Lab, subject: &Subject, quantity: Quantity, stage: &Stage) -> 
     let figure =
         format!("{} behind block {}: exponent in d, d = {width}..{}", name(quantity), BLOCKS / 2, WIDER * width);
     let (pairs, accepted) = (pairs(&narrow.1, &wide.1), around(lab, exponent));
-    Ok(vec![Evidence::exponent(figure, &pairs, ratio, accepted, stage.alpha).stating(exponent)])
+    Ok(vec![Evidence::exponent(figure, &pairs, ratio, accepted, alpha).stating(exponent)])
 }
 
 /// The exponents that count as the stated one: nearer to it than to the next class's, in the quick tier nearer than to the
@@ -276,19 +235,6 @@ fn class(y: [f64; 3]) -> Growth {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_second_stage_has_the_draws_that_the_first_ones_spread_asks_for() {
-        let found_in = |from, to| Evidence::exact("slope", 1.0, Interval::around(1.0, 0.5)).found_in(from, to);
-        assert_eq!(draws_to_decide(&found_in(0.9, 1.1), 48), 0, "verified");
-        assert_eq!(draws_to_decide(&found_in(1.6, 1.8), 48), 0, "refuted");
-        // Twice as far as is accepted: three times nearer takes nine times as many.
-        assert_eq!(draws_to_decide(&found_in(0.0, 2.0), 48), 9 * 48);
-        assert_eq!(draws_to_decide(&found_in(-100.0, 100.0), 48), MOST_DRAWS);
-        assert_eq!(draws_to_decide(&found_in(f64::NAN, f64::NAN), 48), MOST_DRAWS);
-        let above = Evidence::exact("contrast", 1.0, Interval::at_least(0.0)).found_in(-1.0, 3.0);
-        assert_eq!(draws_to_decide(&above, 48), 9 * 48);
-    }
 
     #[test]
     fn every_class_is_told_from_the_others() {

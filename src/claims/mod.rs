@@ -14,6 +14,7 @@ pub mod gradients;
 mod growth;
 pub mod init;
 mod kernels;
+mod look;
 pub mod meanfield;
 pub mod moments;
 pub mod normalizer;
@@ -25,6 +26,7 @@ mod update;
 
 pub use battery::{Battery, families, share};
 pub use experiment::Experiments;
+pub use look::LOOKS;
 pub use prediction::AGREES as PREDICTION_AGREES;
 
 use candle_core::{DType, Device};
@@ -80,7 +82,7 @@ impl Claim {
         self.id.split('.').next().unwrap_or(self.id)
     }
 
-    /// The alpha of each of `figures` figures that this claim judges in a run on built-in subjects, or about nothing.
+    /// The alpha of each of `figures` figures that this claim judges in one look on built-in subjects, or about nothing.
     pub fn alpha(&self, figures: usize) -> f64 {
         budget::split(share(self.id, Pool::BuiltIn), figures)
     }
@@ -98,6 +100,7 @@ impl Claim {
 pub struct Item {
     /// Unique in a run and the same in every run of one plan: `claim id`, or `claim id @ placement, shape`.
     pub key: String,
+    /// One look; [`Item::judged`] has more where they are needed.
     pub judge: Judge,
 }
 
@@ -139,6 +142,8 @@ pub struct Lab<'a> {
     pub seeds: usize,
     /// Networks measured at each generated shape.
     pub seeds_per_shape: usize,
+    /// How many times the draws of a first look: 1 but in a further one.
+    pub times: usize,
     /// What was drawn so far: claims about one network share its draws.
     pub experiments: Experiments,
 }
@@ -156,6 +161,7 @@ impl<'a> Lab<'a> {
             seed: 0,
             seeds: 0,
             seeds_per_shape: 0,
+            times: 1,
             experiments: Experiments::default(),
         }
     }

@@ -329,7 +329,8 @@ const HALF: f64 = 0.5;
 
 fn sampled(lab: &Lab, text: &str, shape: Shape) -> Result<Draws> {
     let placement = Placement::new(File::parse("claim.toml", text)?, &lab.registry.vocabulary())?;
-    sample(&Graph::new(&placement.at(shape)?, &placement.overrides.setting()?, lab.registry)?, SPREAD_DRAWS, lab.seed)
+    let draws = lab.draws(SPREAD_DRAWS, SPREAD_DRAWS);
+    sample(&Graph::new(&placement.at(shape)?, &placement.overrides.setting()?, lab.registry)?, draws, lab.seed)
 }
 
 /// One figure over the draws.
@@ -382,7 +383,7 @@ fn variance(figure: &str, values: &[f64], stated: f64) -> Evidence {
 mod tests {
     use super::*;
     use crate::op::{Drawn, Ffn, Matrices, Op, Parameter, Parameters, Registry, Response, Role, Rows, Site};
-    use candle_core::{DType, Device, Tensor};
+    use candle_core::Tensor;
 
     fn subject(spec: &str, registry: &Registry) -> Subject {
         let placement = zoo::placement(spec, &registry.vocabulary()).unwrap();
@@ -395,21 +396,10 @@ mod tests {
     }
 
     fn findings(claim: &str, subjects: &[Subject], registry: &Registry) -> Vec<Finding> {
-        let (device, dtype, tier) = (Device::Cpu, DType::F32, Tier::Quick);
-        let lab = Lab {
-            registry,
-            subjects,
-            device,
-            dtype,
-            tier,
-            seed: 7,
-            seeds: 48,
-            seeds_per_shape: 32,
-            experiments: Default::default(),
-        };
+        let lab = Lab { seed: 7, seeds: 48, seeds_per_shape: 32, ..Lab::quick(registry, subjects) };
         let claim = claims().into_iter().find(|c| c.id == claim).unwrap();
         let items = (claim.plan)(&claim, &lab).unwrap();
-        items.iter().flat_map(|item| (item.judge)(&lab).unwrap()).collect()
+        items.iter().flat_map(|item| item.judged(&lab).unwrap()).collect()
     }
 
     #[test]

@@ -18,7 +18,6 @@ use crate::verify::generated_shapes;
 const SEEDS_PER_SHAPE: usize = 32;
 
 const SEEDS: u32 = 64;
-const SHAPES: u32 = 20;
 
 #[derive(ClapArgs)]
 pub struct Args {
@@ -38,9 +37,10 @@ pub struct Args {
     /// The first seed; the others follow it.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Generated shapes at which each placement is tried besides, with tokens, heads, depth and causality varied.
-    #[arg(long, default_value_t = SHAPES)]
-    shapes: u32,
+    /// Generated shapes at which each placement is tried besides, with tokens, heads, depth and causality varied
+    /// [default: 12, in the full tier 40].
+    #[arg(long)]
+    shapes: Option<u32>,
     #[command(flatten)]
     device: DeviceArgs,
     /// Write records and a report there; a run that was cut off goes on from its records.
@@ -57,6 +57,16 @@ pub struct Args {
 enum TierArg {
     Quick,
     Full,
+}
+
+impl TierArg {
+    /// Shapes that are generated where the command line does not say how many.
+    fn shapes(self) -> u32 {
+        match self {
+            TierArg::Quick => 12,
+            TierArg::Full => 40,
+        }
+    }
 }
 
 pub fn run(args: &Args, registry: &Registry) -> Result<Outcome> {
@@ -114,6 +124,7 @@ fn judged(args: &Args, registry: &Registry) -> Result<(Records, Result<()>)> {
         seed: args.seed,
         seeds: args.seeds as usize,
         seeds_per_shape: SEEDS_PER_SHAPE,
+        times: 1,
         experiments: Experiments::default(),
     };
     let battery = Battery::matching(args.claim.as_deref())?;
@@ -145,7 +156,7 @@ fn judged(args: &Args, registry: &Registry) -> Result<(Records, Result<()>)> {
 
 /// The placements at the shape and in the setting asked for, each checked before anything runs.
 fn subjects(args: &Args, placements: Vec<Placement>) -> Result<Vec<Subject>> {
-    let shapes = generated_shapes(args.shapes as usize, args.seed);
+    let shapes = generated_shapes(args.shapes.unwrap_or(args.tier.shapes()) as usize, args.seed);
     let subject = |(index, placement): (usize, Placement)| {
         let (setting, shape) = args.shape.resolve(&placement)?;
         let generated: Vec<_> = shapes.iter().map(|shape| args.shape.fixed(&placement, *shape)).collect();
@@ -170,6 +181,6 @@ fn command(args: &Args) -> String {
     }
     option("seeds", (args.seeds != SEEDS).then(|| args.seeds.to_string()));
     option("seed", (args.seed != 0).then(|| args.seed.to_string()));
-    option("shapes", (args.shapes != SHAPES).then(|| args.shapes.to_string()));
+    option("shapes", args.shapes.map(|shapes| shapes.to_string()));
     words.join(" ")
 }

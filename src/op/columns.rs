@@ -6,7 +6,10 @@
 pub(in crate::op) mod lanes;
 
 use crate::op::{Gram, Rows};
-use lanes::{LANES, Lanes};
+use lanes::Lanes;
+
+/// Numbers in a register of inner products, of whose sums each lane has its own.
+const LANES: usize = 4;
 
 /// Entries of a column between two passes over all pairs of columns, so that they stay in the nearest caches.
 const CHUNK: usize = 1024;
@@ -79,11 +82,18 @@ pub fn combine_columns(out: &mut [f64], stride: usize, coefficients: &Gram, basi
         return;
     }
     #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("avx2") {
-        // SAFETY: the feature was detected on the line above; the function has no other requirement.
-        return unsafe { combine_avx2(out, stride, coefficients, basis) };
+    {
+        use std::arch::is_x86_feature_detected as has;
+        if has!("avx512f") {
+            // SAFETY: the feature was detected on the line above; the function has no other requirement.
+            return unsafe { combine_avx512(out, stride, coefficients, basis) };
+        }
+        if has!("avx2") {
+            // SAFETY: as above.
+            return unsafe { combine_avx2(out, stride, coefficients, basis) };
+        }
     }
-    combine_of::<[f64; LANES]>(out, stride, coefficients, basis);
+    combine_of::<[f64; LANES], LANES>(out, stride, coefficients, basis);
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -95,11 +105,17 @@ fn products_avx2(a: Columns, b: Columns) -> Gram {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 fn combine_avx2(out: &mut [f64], stride: usize, coefficients: &Gram, basis: Columns) {
-    combine_of::<lanes::Avx>(out, stride, coefficients, basis);
+    combine_of::<lanes::Avx, 4>(out, stride, coefficients, basis);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn combine_avx512(out: &mut [f64], stride: usize, coefficients: &Gram, basis: Columns) {
+    combine_of::<lanes::Avx512, 8>(out, stride, coefficients, basis);
 }
 
 #[inline(always)]
-fn products_of<L: Lanes>(a: Columns, b: Columns) -> Gram {
+fn products_of<L: Lanes<LANES>>(a: Columns, b: Columns) -> Gram {
     let (rows, columns) = (a.count, b.count);
     let width = a.width.min(b.width);
     let mut out = Gram::zeros(rows, columns);
@@ -140,7 +156,7 @@ fn add<const I: usize, const J: usize>(out: &mut Gram, i: usize, j: usize, block
 /// The inner products of a few columns with a few others, all of one length, each in `CHAINS` partial sums so that
 /// no addition waits for the one before it.
 #[inline(always)]
-fn products_block<L: Lanes, const CHAINS: usize, const I: usize, const J: usize>(
+fn products_block<L: Lanes<LANES>, const CHAINS: usize, const I: usize, const J: usize>(
     a: [&[f64]; I],
     b: [&[f64]; J],
 ) -> [[f64; J]; I] {
@@ -177,7 +193,7 @@ fn products_block<L: Lanes, const CHAINS: usize, const I: usize, const J: usize>
 
 /// Adds the products of register k of every pair of columns.
 #[inline(always)]
-fn add_products<L: Lanes, const I: usize, const J: usize>(
+fn add_products<L: Lanes<LANES>, const I: usize, const J: usize>(
     sums: &mut [[L; J]; I],
     left: &[&[[f64; LANES]]; I],
     right: &[&[[f64; LANES]]; J],
@@ -193,7 +209,7 @@ fn add_products<L: Lanes, const I: usize, const J: usize>(
 }
 
 #[inline(always)]
-fn combine_of<L: Lanes>(out: &mut [f64], stride: usize, coefficients: &Gram, basis: Columns) {
+fn combine_of<L: Lanes<N>, const N: usize>(out: &mut [f64], stride: usize, coefficients: &Gram, basis: Columns) {
     let width = basis.width;
     let mut outs = out.chunks_mut(stride).map(|column| &mut column[..width]);
     let coefficient = |a: usize| &coefficients.as_slice()[a * basis.count..][..basis.count];
@@ -203,10 +219,10 @@ fn combine_of<L: Lanes>(out: &mut [f64], stride: usize, coefficients: &Gram, bas
             let mut more = || outs.next().expect("three more outputs were counted");
             let four = [first, more(), more(), more()];
             let of = [coefficient(a), coefficient(a + 1), coefficient(a + 2), coefficient(a + 3)];
-            combine_block::<L, 4>(four, of, basis);
+            combine_block::<L, N, 4>(four, of, basis);
             a += 4;
         } else {
-            combine_block::<L, 1>([first], [coefficient(a)], basis);
+            combine_block::<L, N, 1>([first], [coefficient(a)], basis);
             a += 1;
         }
     }
@@ -214,33 +230,37 @@ fn combine_of<L: Lanes>(out: &mut [f64], stride: usize, coefficients: &Gram, bas
 
 /// A few outputs of one combination; each entry is its own sum in the order of the basis.
 #[inline(always)]
-fn combine_block<L: Lanes, const I: usize>(mut out: [&mut [f64]; I], coefficients: [&[f64]; I], basis: Columns) {
+fn combine_block<L: Lanes<N>, const N: usize, const I: usize>(
+    mut out: [&mut [f64]; I],
+    coefficients: [&[f64]; I],
+    basis: Columns,
+) {
     let mut rank = basis.count;
     // Triangular coefficients end in zeros.
     while rank > 0 && coefficients.iter().all(|c| c[rank - 1] == 0.0) {
         rank -= 1;
     }
     let width = basis.width;
-    let pairs = width / (2 * LANES);
-    for k in (0..pairs).map(|pair| pair * 2 * LANES) {
+    let pairs = width / (2 * N);
+    for k in (0..pairs).map(|pair| pair * 2 * N) {
         let mut sums = [[L::splat(0.0); 2]; I];
         for (sums, out) in sums.iter_mut().zip(&out) {
-            *sums = both::<L>(&out[k..]);
+            *sums = both::<L, N>(&out[k..]);
         }
         for j in 0..rank {
-            let [low, high] = both::<L>(&basis.data[j * basis.stride + k..]);
+            let [low, high] = both::<L, N>(&basis.data[j * basis.stride + k..]);
             for i in 0..I {
                 let c = L::splat(coefficients[i][j]);
                 sums[i] = [sums[i][0].plus(c.times(low)), sums[i][1].plus(c.times(high))];
             }
         }
         for (sums, out) in sums.iter().zip(&mut out) {
-            out[k..k + LANES].copy_from_slice(&sums[0].store());
-            out[k + LANES..k + 2 * LANES].copy_from_slice(&sums[1].store());
+            out[k..k + N].copy_from_slice(&sums[0].store());
+            out[k + N..k + 2 * N].copy_from_slice(&sums[1].store());
         }
     }
     for (out, coefficients) in out.iter_mut().zip(coefficients) {
-        for k in pairs * 2 * LANES..width {
+        for k in pairs * 2 * N..width {
             for (j, c) in coefficients.iter().enumerate().take(rank) {
                 out[k] += c * basis.data[j * basis.stride + k];
             }
@@ -250,8 +270,8 @@ fn combine_block<L: Lanes, const I: usize>(mut out: [&mut [f64]; I], coefficient
 
 /// Two registers from the start of a slice.
 #[inline(always)]
-fn both<L: Lanes>(from: &[f64]) -> [L; 2] {
-    let chunks = from[..2 * LANES].as_chunks::<LANES>().0;
+fn both<L: Lanes<N>, const N: usize>(from: &[f64]) -> [L; 2] {
+    let chunks = from[..2 * N].as_chunks::<N>().0;
     [L::load(&chunks[0]), L::load(&chunks[1])]
 }
 
@@ -310,7 +330,7 @@ mod tests {
         assert_eq!(products(&a, &b), products_of::<[f64; LANES]>((&a).into(), (&b).into()));
         let coefficients = normal(9, 5, 3);
         let (mut plain, mut wide) = (a.clone(), a.clone());
-        combine_of::<[f64; LANES]>(plain.as_mut_slice(), 133, &coefficients.transpose(), (&b).into());
+        combine_of::<[f64; LANES], LANES>(plain.as_mut_slice(), 133, &coefficients.transpose(), (&b).into());
         combine(&mut wide, &coefficients, &b);
         assert_eq!(plain, wide);
     }

@@ -21,9 +21,9 @@ pub type Task = dyn Fn(&Lab) -> Result<Vec<Entry>> + Send + Sync;
 
 impl From<Item> for Work {
     fn from(item: Item) -> Self {
-        let judge = item.judge;
-        let work = move |lab: &Lab| Ok(judge(lab)?.into_iter().map(Entry::Finding).collect());
-        Work { key: item.key, work: Box::new(work) }
+        let key = item.key.clone();
+        let work = move |lab: &Lab| Ok(item.judged(lab)?.into_iter().map(Entry::Finding).collect());
+        Work { key, work: Box::new(work) }
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
+use crate::claims::LOOKS;
 use crate::report::curves::Curves;
 use crate::report::journal::{Outcome, Records};
 use crate::report::record::{Entry, Stated};
@@ -77,9 +78,11 @@ impl Records {
         })
     }
 
-    /// The share of the error budget that the run's verdicts spend: the probability that any interval misses its truth.
+    /// The share of the error budget that the run's verdicts spend, all looks at each figure: the probability that any
+    /// interval that decides misses its truth.
     pub fn alpha(&self) -> f64 {
-        self.findings().flat_map(|finding| &finding.evidence).map(|evidence| evidence.alpha).sum()
+        let once: f64 = self.findings().flat_map(|finding| &finding.evidence).map(|evidence| evidence.alpha).sum();
+        LOOKS as f64 * once
     }
 }
 

@@ -9,6 +9,7 @@ mod evidence;
 mod parity;
 mod pivots;
 mod places;
+mod power;
 mod rounding;
 pub mod selftest;
 mod shapes;

@@ -2,6 +2,9 @@
 //!
 //! No tail here is one minus the other; a probability of 1e-300 keeps its digits.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+
 use statrs::function::beta::beta_reg;
 
 /// P(X <= x) and P(X >= x) for X chi-square with `degrees` degrees of freedom, both to a relative error below 1e-11
@@ -94,7 +97,13 @@ fn fraction(a: f64, x: f64) -> f64 {
 
 /// The values that chi-square stays above, and below, except with probability `tail` each.
 pub fn chi_square_quantiles(degrees: f64, tail: f64) -> (f64, f64) {
-    (quantile(degrees, tail, false), quantile(degrees, tail, true))
+    thread_local! {
+        // A network's matrices are of few shapes and all judged at one level.
+        static KNOWN: RefCell<HashMap<[u64; 2], (f64, f64)>> = RefCell::default();
+    }
+    let key = [degrees, tail].map(f64::to_bits);
+    let find = || (quantile(degrees, tail, false), quantile(degrees, tail, true));
+    KNOWN.with_borrow_mut(|known| *known.entry(key).or_insert_with(find))
 }
 
 /// Where the upper or lower tail is `tail`: Newton's method on its logarithm, kept between bounds that are known.

@@ -14,7 +14,7 @@ use crate::spec::{Overrides, Placement, Shape, Statement};
 use crate::zoo;
 
 /// Draws of a network: enough for an exponent to within 0.1 and a ratio to within a tenth at width 64.
-pub const DRAWS: usize = 256;
+pub const DRAWS: usize = 128;
 
 /// The sizes of a network that do not follow from the setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,12 +107,13 @@ impl Bench<'_> {
 
     /// Draws of the exact law of a placement.
     pub fn draws(&self, name: &str, size: Size) -> Result<Arc<Curves>> {
-        self.lab.sampled(&self.network(name, size)?, DRAWS)
+        self.lab.sampled(&self.network(name, size)?, self.lab.draws(DRAWS, DRAWS))
     }
 
     /// Draws of a placement with more streams: `BRANCH`, `FIRST` and `MOVED`.
     pub fn contributions(&self, name: &str, size: Size) -> Result<Arc<Curves>> {
-        self.lab.sampled(&self.around(observed(self.placement(name)?, self.lab.registry)?, size)?, DRAWS)
+        let network = self.around(observed(self.placement(name)?, self.lab.registry)?, size)?;
+        self.lab.sampled(&network, self.lab.draws(DRAWS, DRAWS))
     }
 }
 

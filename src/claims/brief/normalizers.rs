@@ -9,7 +9,7 @@ use super::exact::largest;
 use super::figures::ROUGHLY;
 use super::jacobians::norm_gain;
 use super::{Basis, Bench, Size, Statement, Trial};
-use crate::claims::About;
+use crate::claims::{About, Lab};
 use crate::error::{Error, Result};
 use crate::execute::{draw_input, factors};
 use crate::kernels::slices::{Affine, Cotangents, Norm, Statistics};
@@ -130,7 +130,7 @@ fn faster(bench: &Bench, size: Size) -> Result<Vec<Evidence>> {
     let saved = |(passes, back): (&str, bool)| {
         let readings = match &bench.planted.clock {
             Some(readings) => readings.clone(),
-            None => clock(bench.lab.seed, size, back)?,
+            None => clock(bench.lab, size, back)?,
         };
         let saved: Vec<f64> = readings.iter().map(|[layer_norm, rms_norm]| 1.0 - rms_norm / layer_norm).collect();
         let figure = format!("time saved by rms_norm {passes}, width {}", size.width);
@@ -141,8 +141,8 @@ fn faster(bench: &Bench, size: Size) -> Result<Vec<Evidence>> {
 }
 
 /// Times of LayerNorm with bias and RMSNorm without, in turn.
-fn clock(seed: u64, Size { width, tokens, .. }: Size, back: bool) -> Result<Vec<[f64; 2]>> {
-    let mut stream = Stream::new(seed, &[name_key("rows")]);
+fn clock(lab: &Lab, Size { width, tokens, .. }: Size, back: bool) -> Result<Vec<[f64; 2]>> {
+    let mut stream = Stream::new(lab.seed, &[name_key("rows")]);
     let mut rows = || stream.normals(tokens * width).iter().map(|v| *v as f32).collect::<Vec<f32>>();
     let (x, dy) = (rows(), rows());
     let (mut y, mut dx) = (x.clone(), x.clone());
@@ -162,7 +162,7 @@ fn clock(seed: u64, Size { width, tokens, .. }: Size, back: bool) -> Result<Vec<
         }
         Ok(fastest)
     };
-    (0..READINGS).map(|_| Ok([time(true)?, time(false)?])).collect()
+    (0..lab.draws(READINGS, READINGS)).map(|_| Ok([time(true)?, time(false)?])).collect()
 }
 
 /// RMSNorm of centred rows against LayerNorm of them.

@@ -116,7 +116,7 @@ fn judge(id: &'static str, lab: &Lab, pairs: Pairs) -> Result<Vec<Finding>> {
     let pairs: Vec<Vec<Pair>> = graphs.iter().map(pairs).collect();
     let mut seeds: Vec<Vec<Vec<f64>>> = vec![Vec::new(); graphs.len()];
     let mut shared = Shared::default();
-    with_parameters(lab, &graphs, SEEDS, |subject, parameters| {
+    with_parameters(lab, &graphs, lab.draws(SEEDS, SEEDS), |subject, parameters| {
         seeds[subject].push(in_seed(&pairs[subject], parameters, &mut shared)?);
         Ok(())
     })?;

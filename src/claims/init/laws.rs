@@ -17,7 +17,7 @@ const TRUNCATED: &str = "init.law.truncated_normal";
 const ORTHOGONAL: &str = "init.law.orthogonal";
 
 /// Seeds on which a law is judged: 2 million entries.
-const SEEDS: u64 = 8;
+const SEEDS: usize = 8;
 
 pub fn claims() -> Vec<Claim> {
     let claim = |id, statement, source, plan| Claim {
@@ -69,7 +69,7 @@ fn judge(id: &'static str, law: InitLaw, lab: &Lab) -> Result<Vec<Finding>> {
     let points = Layout::new(&graph).parameters;
     let mut variances = Vec::new();
     let (mut farthest, mut gram) = (0f64, 0f64);
-    for seed in 0..SEEDS {
+    for seed in 0..lab.draws(SEEDS, SEEDS) as u64 {
         let mut weights = Weights::new(lab.seed.wrapping_add(FIRST_SEED + 2_000_000 + seed));
         let parameters = weights.of(&graph, &Device::Cpu, DType::F64)?;
         variances.extend(entries(&graph, &parameters, squares)?);

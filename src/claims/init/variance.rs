@@ -4,7 +4,7 @@ use candle_core::Tensor;
 use rayon::prelude::*;
 
 use crate::claims::init::{FIRST_SEED, Shared, about, graphs, with_parameters};
-use crate::claims::{About, Claim, Item, Lab, Subject, Tier};
+use crate::claims::{About, Claim, Item, Lab, Subject};
 use crate::error::{Error, Result};
 use crate::fold::Graph;
 use crate::spec::{InitLaw, Shape};
@@ -81,11 +81,8 @@ fn add(sums: &mut Vec<Pivot>, more: Vec<Pivot>) {
 }
 
 /// Networks whose pivots are summed. At the default shape 4 resolve a block within 2.5%, 24 within 1%.
-fn seeds(tier: Tier) -> u64 {
-    match tier {
-        Tier::Quick => 4,
-        Tier::Full => 24,
-    }
+fn seeds(lab: &Lab) -> u64 {
+    lab.draws(4, 24) as u64
 }
 
 fn judge_pivots(id: &str, lab: &Lab, index: usize) -> Result<Vec<Finding>> {
@@ -101,7 +98,7 @@ fn judge_pivots(id: &str, lab: &Lab, index: usize) -> Result<Vec<Finding>> {
         let seed = lab.seed.wrapping_add(FIRST_SEED + 1_000_000 + seed);
         pivots(&graph, &Observed::seed(&graph, seed)?)
     };
-    let found: Result<Vec<Vec<Pivot>>> = (0..seeds(lab.tier)).into_par_iter().map(one).collect();
+    let found: Result<Vec<Vec<Pivot>>> = (0..seeds(lab)).into_par_iter().map(one).collect();
     let pivots = match found {
         Ok(pivots) => pivots.concat(),
         Err(Error::Refused { reason, .. }) => {

@@ -1,30 +1,27 @@
-//! Four doubles at once: one register of AVX2, or four plain numbers with the same roundings.
+//! Doubles side by side: four in a register of AVX2, eight in one of AVX-512, or plain numbers with the same roundings.
 
-/// Numbers in a register.
-pub const LANES: usize = 4;
-
-/// The operations that inner products and combinations need.
-pub trait Lanes: Copy {
+/// The operations that inner products and combinations need, on N numbers.
+pub trait Lanes<const N: usize>: Copy {
     fn splat(x: f64) -> Self;
-    fn load(from: &[f64; LANES]) -> Self;
-    fn store(self) -> [f64; LANES];
+    fn load(from: &[f64; N]) -> Self;
+    fn store(self) -> [f64; N];
     fn plus(self, other: Self) -> Self;
     fn times(self, other: Self) -> Self;
 }
 
-impl Lanes for [f64; LANES] {
+impl<const N: usize> Lanes<N> for [f64; N] {
     #[inline(always)]
     fn splat(x: f64) -> Self {
-        [x; LANES]
+        [x; N]
     }
 
     #[inline(always)]
-    fn load(from: &[f64; LANES]) -> Self {
+    fn load(from: &[f64; N]) -> Self {
         *from
     }
 
     #[inline(always)]
-    fn store(self) -> [f64; LANES] {
+    fn store(self) -> [f64; N] {
         self
     }
 
@@ -40,49 +37,62 @@ impl Lanes for [f64; LANES] {
 }
 
 #[cfg(target_arch = "x86_64")]
-pub use avx::Avx;
+pub use x86::{Avx, Avx512};
 
 #[cfg(target_arch = "x86_64")]
-mod avx {
-    use std::arch::x86_64::{__m256d, _mm256_add_pd, _mm256_loadu_pd, _mm256_mul_pd, _mm256_set1_pd, _mm256_storeu_pd};
+mod x86 {
+    use std::arch::x86_64::*;
 
-    use super::{LANES, Lanes};
+    use super::Lanes;
 
-    /// A register; used only inside functions that are compiled for AVX2, behind its detection.
-    #[derive(Clone, Copy)]
-    pub struct Avx(__m256d);
+    macro_rules! register {
+        ($(#[$meta:meta])* $name:ident, $register:ty, $lanes:literal, $splat:ident, $load:ident, $store:ident, $add:ident, $mul:ident) => {
+            $(#[$meta])*
+            #[derive(Clone, Copy)]
+            pub struct $name($register);
 
-    impl Lanes for Avx {
-        #[inline(always)]
-        fn splat(x: f64) -> Self {
-            // SAFETY: the type is used only where AVX2 was detected (see above).
-            Avx(unsafe { _mm256_set1_pd(x) })
-        }
+            impl Lanes<$lanes> for $name {
+                #[inline(always)]
+                fn splat(x: f64) -> Self {
+                    // SAFETY: the type is used only where its feature was detected (see above).
+                    $name(unsafe { $splat(x) })
+                }
 
-        #[inline(always)]
-        fn load(from: &[f64; LANES]) -> Self {
-            // SAFETY: as for `splat`, and the array is just as long as what is read.
-            Avx(unsafe { _mm256_loadu_pd(from.as_ptr()) })
-        }
+                #[inline(always)]
+                fn load(from: &[f64; $lanes]) -> Self {
+                    // SAFETY: as for `splat`, and the array is just as long as what is read.
+                    $name(unsafe { $load(from.as_ptr()) })
+                }
 
-        #[inline(always)]
-        fn store(self) -> [f64; LANES] {
-            let mut to = [0.0; LANES];
-            // SAFETY: as for `splat`, and the array is just as long as what is written.
-            unsafe { _mm256_storeu_pd(to.as_mut_ptr(), self.0) };
-            to
-        }
+                #[inline(always)]
+                fn store(self) -> [f64; $lanes] {
+                    let mut to = [0.0; $lanes];
+                    // SAFETY: as for `splat`, and the array is just as long as what is written.
+                    unsafe { $store(to.as_mut_ptr(), self.0) };
+                    to
+                }
 
-        #[inline(always)]
-        fn plus(self, other: Self) -> Self {
-            // SAFETY: as for `splat`.
-            Avx(unsafe { _mm256_add_pd(self.0, other.0) })
-        }
+                #[inline(always)]
+                fn plus(self, other: Self) -> Self {
+                    // SAFETY: as for `splat`.
+                    $name(unsafe { $add(self.0, other.0) })
+                }
 
-        #[inline(always)]
-        fn times(self, other: Self) -> Self {
-            // SAFETY: as for `splat`.
-            Avx(unsafe { _mm256_mul_pd(self.0, other.0) })
-        }
+                #[inline(always)]
+                fn times(self, other: Self) -> Self {
+                    // SAFETY: as for `splat`.
+                    $name(unsafe { $mul(self.0, other.0) })
+                }
+            }
+        };
     }
+
+    register!(
+        /// A register of AVX2; used only inside functions that are compiled for it, behind its detection.
+        Avx, __m256d, 4, _mm256_set1_pd, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_add_pd, _mm256_mul_pd
+    );
+    register!(
+        /// A register of AVX-512; used only inside functions that are compiled for it, behind its detection.
+        Avx512, __m512d, 8, _mm512_set1_pd, _mm512_loadu_pd, _mm512_storeu_pd, _mm512_add_pd, _mm512_mul_pd
+    );
 }

@@ -3,7 +3,10 @@
 use std::ops::{Mul, Range};
 
 use super::{Eight, LANES, Octet};
-use crate::op::columns::lanes::{self, LANES as HALF, Lanes};
+use crate::op::columns::lanes::{self, Lanes};
+
+/// Lanes that fit a narrow register.
+const HALF: usize = LANES / 2;
 
 impl Mul<&Octet> for &Octet {
     type Output = Octet;
@@ -39,12 +42,20 @@ impl Octet {
     fn product(&self, right: &Octet, part: Part) -> Octet {
         let mut out = Octet::zeros(self.rows, right.columns);
         #[cfg(target_arch = "x86_64")]
-        if std::arch::is_x86_feature_detected!("avx2") {
-            // SAFETY: the feature was detected on the line above; the function has no other requirement.
-            unsafe { multiply_avx2(self, right, part, &mut out) };
-            return out;
+        {
+            use std::arch::is_x86_feature_detected as has;
+            if has!("avx512f") {
+                // SAFETY: the feature was detected on the line above; the function has no other requirement.
+                unsafe { multiply_avx512(self, right, part, &mut out) };
+                return out;
+            }
+            if has!("avx2") {
+                // SAFETY: as above.
+                unsafe { multiply_avx2(self, right, part, &mut out) };
+                return out;
+            }
         }
-        multiply::<[f64; HALF]>(self, right, part, &mut out);
+        multiply::<[f64; HALF], HALF>(self, right, part, &mut out);
         out
     }
 
@@ -64,52 +75,58 @@ impl Octet {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 fn multiply_avx2(left: &Octet, right: &Octet, part: Part, out: &mut Octet) {
-    multiply::<lanes::Avx>(left, right, part, out);
+    multiply::<lanes::Avx, HALF>(left, right, part, out);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn multiply_avx512(left: &Octet, right: &Octet, part: Part, out: &mut Octet) {
+    multiply::<lanes::Avx512, LANES>(left, right, part, out);
 }
 
 /// Blocks of 4 by 2 entries, whose sums stay in registers; without the products of zeros of triangular factors.
 #[inline(always)]
-fn multiply<L: Lanes>(left: &Octet, right: &Octet, part: Part, out: &mut Octet) {
+fn multiply<L: Lanes<N>, const N: usize>(left: &Octet, right: &Octet, part: Part, out: &mut Octet) {
     let (ends, starts) = (left.ends(), right.starts());
     let end = |i: usize, rows: usize| ends[i..i + rows].iter().copied().max().unwrap_or(0);
     let start = |j: usize, columns: usize| starts[j..j + columns].iter().copied().min().unwrap_or(0);
     let (rows, columns) = (out.rows - out.rows % 4, out.columns - out.columns % 2);
     let first = |j: usize| if part == Part::Lower { j - j % 4 } else { 0 };
     // Loops and not closures: a closure is compiled without the registers of its caller.
-    for half in 0..LANES / HALF {
+    for lanes in 0..LANES / N {
         for j in (0..columns).step_by(2) {
             let from = start(j, 2);
             for i in (first(j)..rows).step_by(4) {
-                block::<L, 4, 2>(left, right, out, [i, j, half], from..end(i, 4));
+                block::<L, N, 4, 2>(left, right, out, [i, j, lanes], from..end(i, 4));
             }
             for i in rows..out.rows {
-                block::<L, 1, 2>(left, right, out, [i, j, half], from..end(i, 1));
+                block::<L, N, 1, 2>(left, right, out, [i, j, lanes], from..end(i, 1));
             }
         }
         for j in columns..out.columns {
             let from = start(j, 1);
             for i in (first(j)..rows).step_by(4) {
-                block::<L, 4, 1>(left, right, out, [i, j, half], from..end(i, 4));
+                block::<L, N, 4, 1>(left, right, out, [i, j, lanes], from..end(i, 4));
             }
             for i in rows..out.rows {
-                block::<L, 1, 1>(left, right, out, [i, j, half], from..end(i, 1));
+                block::<L, N, 1, 1>(left, right, out, [i, j, lanes], from..end(i, 1));
             }
         }
     }
 }
 
-/// The entries of rows from i and columns from j, in one half of the lanes: the sum over `within`.
+/// The entries of rows from i and columns from j, in N of the lanes: the sum over `within`.
 #[inline(always)]
-fn block<L: Lanes, const I: usize, const J: usize>(
+fn block<L: Lanes<N>, const N: usize, const I: usize, const J: usize>(
     left: &Octet,
     right: &Octet,
     out: &mut Octet,
-    [i, j, half]: [usize; 3],
+    [i, j, lanes]: [usize; 3],
     within: Range<usize>,
 ) {
     let (rows, depth) = (left.rows, right.rows);
     let (from, terms) = (within.start, within.len());
-    let part = |entry: &Eight| entry.as_chunks::<HALF>().0[half];
+    let part = |entry: &Eight| entry.as_chunks::<N>().0[lanes];
     let b: [&[Eight]; J] = std::array::from_fn(|n| &right.entries[(j + n) * depth + from.min(depth)..][..terms]);
     let mut sums = [[L::splat(0.0); J]; I];
     let columns = left.entries.get(from * rows + i..).unwrap_or(&[]).chunks(rows);
@@ -128,7 +145,7 @@ fn block<L: Lanes, const I: usize, const J: usize>(
     }
     for (m, sums) in sums.iter().enumerate() {
         for (n, sum) in sums.iter().enumerate() {
-            out.entries[i + m + (j + n) * out.rows].as_chunks_mut::<HALF>().0[half] = sum.store();
+            out.entries[i + m + (j + n) * out.rows].as_chunks_mut::<N>().0[lanes] = sum.store();
         }
     }
 }
@@ -159,7 +176,7 @@ mod tests {
         let mut stream = Stream::new(4, &[]);
         let [a, b] = [0; 2].map(|_| Octet::of(|_| normal(7, 7, &mut stream)));
         let mut plain = Octet::zeros(7, 7);
-        multiply::<[f64; HALF]>(&a, &b, Part::Whole, &mut plain);
+        multiply::<[f64; HALF], HALF>(&a, &b, Part::Whole, &mut plain);
         assert_eq!((&a * &b).entries, plain.entries);
     }
 }

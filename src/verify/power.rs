@@ -1,0 +1,82 @@
+//! How many draws a figure asks for that the ones it has leave open.
+
+use crate::verify::Verdict;
+use crate::verify::evidence::{Evidence, Interval, Method};
+
+/// Draws of another look, at most; where there were many already, four times as many.
+const MOST_DRAWS: f64 = 4096.0;
+const MOST_TIMES: f64 = 4.0;
+
+/// The part of the way to the nearest end of what is accepted that another look's interval is to reach: two thirds.
+const BEYOND: f64 = 1.5;
+
+/// The deviations that an interval at the levels of a run reaches: ten at most, whatever its method, and seven in most.
+const DEVIATIONS: f64 = 7.0;
+
+impl Evidence {
+    /// How many times as many draws, all fresh, are likely to decide; `None` where the verdict is reached, or where draws
+    /// change nothing or were asked for already ([`Method::Summary`]).
+    ///
+    /// An interval narrows as one over the square root of the draws; it is to reach two thirds of the way from what was found
+    /// to the nearest end of what is accepted, which is taken to be a deviation away at least, as what was found is off by
+    /// about that much.
+    ///
+    /// ```
+    /// use normative::verify::{Evidence, Interval};
+    /// let heads = |share| Evidence::proportion("heads", 52, 100, share, 1e-9).draws_to_decide();
+    /// assert_eq!(heads(Interval::new(0.1, 0.9)), None);
+    /// assert_eq!(heads(Interval::new(0.4, 0.6)), Some(28));
+    /// ```
+    pub fn draws_to_decide(&self) -> Option<usize> {
+        let by_chance = !matches!(self.method, Method::Exact | Method::Rounding | Method::Summary);
+        (by_chance && self.verdict() == Verdict::Undecided).then(|| {
+            let half = |interval: Interval| (interval.to - interval.from) / 2.0;
+            let to_an_end = (self.found - self.accepted.from).abs().min((self.found - self.accepted.to).abs());
+            let reach = half(self.interval);
+            let room = to_an_end.max(reach / DEVIATIONS).min(half(self.accepted));
+            let times = (BEYOND * reach / room).powi(2);
+            let most = (MOST_DRAWS / self.sample as f64).max(MOST_TIMES);
+            // No interval yet asks for all there is.
+            let times = if times.is_nan() { most } else { times };
+            times.ceil().clamp(2.0, most.ceil()) as usize
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Evidence on so many draws that found an interval, where one is accepted.
+    fn found(from: f64, to: f64, accepted: Interval) -> Evidence {
+        let exact = Evidence::exact("slope", 0.0, accepted).found_in(from, to);
+        Evidence { method: Method::Student, sample: 64, ..exact }
+    }
+
+    #[test]
+    fn what_is_decided_or_not_by_chance_asks_for_no_draws() {
+        let accepted = Interval::around(1.0, 0.5);
+        assert_eq!(found(0.9, 1.1, accepted).draws_to_decide(), None, "verified");
+        assert_eq!(found(1.6, 1.8, accepted).draws_to_decide(), None, "refuted");
+        let open = found(0.0, 2.0, accepted);
+        for method in [Method::Exact, Method::Rounding, Method::Summary] {
+            assert_eq!(Evidence { method, ..open.clone() }.draws_to_decide(), None, "{method:?}");
+        }
+    }
+
+    #[test]
+    fn draws_are_asked_for_by_spread_and_by_distance_to_the_end() {
+        let accepted = Interval::around(1.0, 0.5);
+        // Twice as wide as what is accepted: two thirds of it takes three times the precision.
+        assert_eq!(found(0.0, 2.0, accepted).draws_to_decide(), Some(9));
+        // At the end itself a deviation is all the room there is: (1.5 * 7)^2, of 64 draws at most 4096.
+        assert_eq!(found(1.4, 1.6, accepted).draws_to_decide(), Some(64));
+        assert_eq!(found(1.1, 1.51, accepted).draws_to_decide(), Some(3));
+        assert_eq!(found(0.8, 1.501, accepted).draws_to_decide(), Some(3));
+        assert_eq!(found(f64::NAN, f64::NAN, accepted).draws_to_decide(), Some(64));
+        let above = found(-1.0, 3.0, Interval::at_least(0.0));
+        assert_eq!(above.draws_to_decide(), Some(9));
+        let many = Evidence { sample: 100_000, ..found(-1.0, 1.01, Interval::at_least(0.0)) };
+        assert_eq!(many.draws_to_decide(), Some(4));
+    }
+}
