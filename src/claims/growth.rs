@@ -14,7 +14,7 @@ use crate::predict::predict;
 use crate::profile::{Place, Profile, Quantity};
 use crate::spec::{Growth, Shape};
 use crate::verify::budget::split;
-use crate::verify::{Evidence, Finding, Interval, Verdict};
+use crate::verify::{Evidence, Finding, Interval, MOST_DRAWS, Verdict, mean_is_seen};
 
 /// Halfway between the exponents of two classes (constant 0, square root 1/2, linear 1).
 const HALFWAY: f64 = 0.25;
@@ -99,7 +99,7 @@ fn finding(lab: &Lab, law: &Law, subject: &Subject) -> Result<Finding> {
 
 /// Draws of a first look.
 fn draws(lab: &Lab) -> usize {
-    lab.draws(48, 192)
+    lab.draws(48, 64)
 }
 
 /// The shape at which a law by depth is judged.
@@ -154,6 +154,7 @@ fn by_depth(lab: &Lab, subject: &Subject, quantity: Quantity, alpha: f64) -> Res
         return Ok(vec![Evidence::mean(figure, &of(blocks[2])?, Interval::at_most(COLLAPSED.sqrt()), alpha)]);
     }
     let found = [of(blocks[0])?, of(blocks[1])?, of(blocks[2])?];
+    seen(quantity, &found)?;
     let pairs = pairs(&found[0], &found[2]);
     let ratio = blocks[2] as f64 / blocks[0] as f64;
     let exponent = (ladder[2] / ladder[0]).ln() / ratio.ln();
@@ -167,6 +168,27 @@ fn by_depth(lab: &Lab, subject: &Subject, quantity: Quantity, alpha: f64) -> Res
         evidence.extend(Evidence::growth(format!("second moment, {}", word(class)), &ladders, class, alpha / parts));
     }
     Ok(evidence)
+}
+
+/// Refuses a mean over draws that no look can show.
+fn seen(quantity: Quantity, ladder: &[Vec<f64>; 3]) -> Result<()> {
+    let variance = |values: &Vec<f64>| {
+        let logarithms = values.iter().map(|v| v.ln());
+        let mean = logarithms.clone().sum::<f64>() / values.len() as f64;
+        logarithms.map(|v| (v - mean).powi(2)).sum::<f64>() / (values.len() as f64 - 1.0)
+    };
+    let widest = ladder.iter().map(variance).fold(0.0, f64::max);
+    if mean_is_seen(widest, MOST_DRAWS) {
+        return Ok(());
+    }
+    let rare = (widest / 2.0).exp();
+    Err(Error::Refused {
+        subject: name(quantity).into(),
+        reason: format!(
+            "its logarithm has variance {widest:.0} between draws: one draw in {rare:.0e} carries the mean, which the closed form is of"
+        ),
+        help: "judge it at fewer blocks".into(),
+    })
 }
 
 fn by_width(lab: &Lab, subject: &Subject, quantity: Quantity, alpha: f64) -> Result<Vec<Evidence>> {

@@ -28,7 +28,7 @@ impl Evidence {
     /// The mean of one positive value a seed, log-normal between seeds, as second moments and gradients of deep networks are.
     ///
     /// ln of the mean is mu + sigma^2/2: Student's interval of mu and the chi-square interval of sigma^2, half of alpha each,
-    /// so that alpha is exact for the log-normal law and not asymptotic.
+    /// so that alpha is exact for the log-normal law and not asymptotic. All numbers where [`mean_is_seen`] says no.
     pub fn log_normal(figure: impl Into<String>, values: &[f64], accepted: Interval, alpha: f64) -> Self {
         Evidence::judged(figure, Method::LogNormal, values.to_vec(), accepted, alpha, values.len())
     }
@@ -87,7 +87,7 @@ impl Evidence {
     ///
     /// It is the mean's exponent, which closed forms give, and not that of a single network: with ln y of variance s^2 the mean
     /// is exp(mu + s^2/2), and s^2 depends on depth. Student's interval of the difference of the two mu takes half of alpha, the
-    /// chi-square intervals of the two s^2 a quarter each.
+    /// chi-square intervals of the two s^2 a quarter each. All numbers where [`mean_is_seen`] says no.
     pub fn exponent(
         figure: impl Into<String>,
         pairs: &[(f64, f64)],
@@ -159,6 +159,9 @@ impl Evidence {
 
 const NOTHING: (f64, Interval) = (f64::NAN, Interval { from: f64::NAN, to: f64::NAN });
 
+/// All numbers.
+const UNKNOWN: Interval = Interval { from: f64::NEG_INFINITY, to: f64::INFINITY };
+
 /// The estimate and its interval.
 fn estimate(method: Method, raw: &[f64], alpha: f64) -> (f64, Interval) {
     if raw.iter().any(|value| value.is_nan()) {
@@ -207,7 +210,7 @@ fn student(values: &[f64], level: f64) -> Interval {
     let n = values.len() as f64;
     let (mean, squares) = moments(values);
     match values.len() {
-        0 | 1 => Interval::new(f64::NEG_INFINITY, f64::INFINITY),
+        0 | 1 => UNKNOWN,
         _ if squares == 0.0 => Interval::new(mean, mean),
         _ => Interval::around(mean, student_quantile(n - 1.0, level) * (squares / (n - 1.0) / n).sqrt()),
     }
@@ -229,6 +232,13 @@ fn of_groups(values: &[f64], alpha: f64) -> (f64, Interval) {
     (moments(values).0, hull.unwrap_or(NOTHING.1))
 }
 
+/// Whether `draws` log-normal numbers, whose logarithm has this variance s^2, show their mean: it is carried by those s
+/// deviations above the median, of which there is one in exp(s^2/2). Where there are fewer draws than that, what they say of the
+/// mean is all extrapolation, by a law that holds only about.
+pub fn mean_is_seen(variance: f64, draws: usize) -> bool {
+    variance <= 2.0 * (draws as f64).ln()
+}
+
 fn log_normal(values: &[f64], alpha: f64) -> (f64, Interval) {
     let logs: Vec<f64> = values.iter().map(|value| value.ln()).collect();
     let degrees = values.len() as f64 - 1.0;
@@ -236,7 +246,10 @@ fn log_normal(values: &[f64], alpha: f64) -> (f64, Interval) {
     let centre = student(&logs, alpha / 2.0);
     let (below, above) = chi_square_quantiles(degrees, alpha / 4.0);
     let mean_of = |mu: f64, variance: f64| (mu + variance / 2.0).exp();
-    let interval = Interval::new(mean_of(centre.from, squares / above), mean_of(centre.to, squares / below));
+    let interval = match mean_is_seen(squares / degrees, values.len()) {
+        true => Interval::new(mean_of(centre.from, squares / above), mean_of(centre.to, squares / below)),
+        false => UNKNOWN,
+    };
     (mean_of(mean, squares / degrees), interval)
 }
 
@@ -248,7 +261,10 @@ fn exponent(span: f64, pairs: &[f64], alpha: f64) -> (f64, Interval) {
     let centre = student(&steps, alpha / 2.0);
     let (below, above) = chi_square_quantiles(degrees, alpha / 8.0);
     let of = |step: f64, from: f64, to: f64| (step + (to - from) / 2.0) / span;
-    let interval = Interval::new(of(centre.from, from / below, to / above), of(centre.to, from / above, to / below));
+    let interval = match mean_is_seen(from.max(to) / degrees, steps.len()) {
+        true => Interval::new(of(centre.from, from / below, to / above), of(centre.to, from / above, to / below)),
+        false => UNKNOWN,
+    };
     (of(moments(&steps).0, from / degrees, to / degrees), interval)
 }
 
@@ -256,7 +272,7 @@ fn catoni(values: &[f64], variance: f64, alpha: f64) -> (f64, Interval) {
     let (n, lambda) = (values.len() as f64, (2.0 / alpha).ln());
     if n <= 2.0 * lambda || variance.is_nan() || variance < 0.0 {
         let mean = moments(values).0;
-        return (mean, Interval::new(f64::NEG_INFINITY, f64::INFINITY));
+        return (mean, UNKNOWN);
     }
     let radius = (2.0 * variance * lambda / (n - 2.0 * lambda)).sqrt();
     let scale = (2.0 * lambda / (n * (variance + radius * radius))).sqrt();
@@ -355,6 +371,25 @@ mod tests {
         assert_eq!(Evidence::slope("slope", &[vec![(1.0, 1.0)]], near, 1e-9).verdict(), Verdict::Undecided);
         let outside = Evidence::bounded("bounded", &[3.0], Interval::new(0.0, 2.0), near, 1e-9);
         assert_eq!(outside.verdict(), Verdict::Undecided);
+    }
+
+    #[test]
+    fn a_mean_that_rarer_draws_than_there_are_carry_is_not_told() {
+        // s^2 = 16: one draw in 3000 carries the mean. Of 200 draws the largest say nothing of it, however narrow a law's interval.
+        let draws = |n: usize| Stream::new(3, &[]).normals(2 * n).into_iter().map(|z| (4.0 * z).exp());
+        let pairs = |n: usize| -> Vec<(f64, f64)> {
+            let values: Vec<f64> = draws(n).collect();
+            values.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect()
+        };
+        let (any, none) = (Interval::around(0.0, 5.0), Interval::at_most(-100.0));
+        for accepted in [any, none] {
+            let of = |n| Evidence::exponent("exponent", &pairs(n), 4.0, accepted, 1e-9);
+            assert_eq!(of(200).verdict(), Verdict::Undecided);
+            assert_ne!(of(8000).verdict(), Verdict::Undecided);
+        }
+        let values: Vec<f64> = draws(100).collect();
+        assert_eq!(Evidence::log_normal("mean", &values, none, 1e-9).verdict(), Verdict::Undecided);
+        assert!(mean_is_seen(1.0, 2) && !mean_is_seen(16.0, 2900) && mean_is_seen(16.0, 3000));
     }
 
     #[test]

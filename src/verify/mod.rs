@@ -20,11 +20,12 @@ pub use agreement::{
     Agreement, Check, FIRST_LEVEL, Family, SECOND_LEVEL, Verdict, WIDEST_MARGIN, agreement, checks, rounding,
 };
 pub use equality::{Contrast, Equality, contrasts, equality};
-pub use estimate::{GROUP_LEVEL, GROUP_SEEDS};
+pub use estimate::{GROUP_LEVEL, GROUP_SEEDS, mean_is_seen};
 pub use evidence::{Evidence, Finding, Interval, Method};
 pub use parity::{Parity, TensorParity, parity};
 pub use pivots::{Observed, Pivot, Use, pivots};
 pub use places::{entries, places, resolved_margin, squares};
+pub use power::MOST_DRAWS;
 pub use selftest::{Part, Probe};
 pub use shapes::generated_shapes;
 pub use tails::{chi_square, chi_square_quantiles, clopper_pearson, student_quantile};

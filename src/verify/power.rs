@@ -4,7 +4,7 @@ use crate::verify::Verdict;
 use crate::verify::evidence::{Evidence, Interval, Method};
 
 /// Draws of another look, at most; where there were many already, four times as many.
-const MOST_DRAWS: f64 = 4096.0;
+pub const MOST_DRAWS: usize = 4096;
 const MOST_TIMES: f64 = 4.0;
 
 /// The part of the way to the nearest end of what is accepted that another look's interval is to reach: two thirds.
@@ -19,7 +19,7 @@ impl Evidence {
     ///
     /// An interval narrows as one over the square root of the draws; it is to reach two thirds of the way from what was found
     /// to the nearest end of what is accepted, which is taken to be a deviation away at least, as what was found is off by
-    /// about that much.
+    /// about that much. Where so many draws as another look has at most did not give an interval, more do not.
     ///
     /// ```
     /// use normative::verify::{Evidence, Interval};
@@ -29,13 +29,14 @@ impl Evidence {
     /// ```
     pub fn draws_to_decide(&self) -> Option<usize> {
         let by_chance = !matches!(self.method, Method::Exact | Method::Rounding | Method::Summary);
-        (by_chance && self.verdict() == Verdict::Undecided).then(|| {
+        let hopeless = self.interval.from.is_infinite() && self.sample >= MOST_DRAWS as u64;
+        (by_chance && !hopeless && self.verdict() == Verdict::Undecided).then(|| {
             let half = |interval: Interval| (interval.to - interval.from) / 2.0;
             let to_an_end = (self.found - self.accepted.from).abs().min((self.found - self.accepted.to).abs());
             let reach = half(self.interval);
             let room = to_an_end.max(reach / DEVIATIONS).min(half(self.accepted));
             let times = (BEYOND * reach / room).powi(2);
-            let most = (MOST_DRAWS / self.sample as f64).max(MOST_TIMES);
+            let most = (MOST_DRAWS as f64 / self.sample as f64).max(MOST_TIMES);
             // No interval yet asks for all there is.
             let times = if times.is_nan() { most } else { times };
             times.ceil().clamp(2.0, most.ceil()) as usize
