@@ -321,8 +321,8 @@ fn exponent(widths: &[f64], errors: &[Vec<Grouped>], left_out: Option<usize>) ->
 
 // The spread between draws.
 
-/// The variance of so many draws is known within a quarter at the level of the two stages together.
-const SPREAD_DRAWS: usize = 3200;
+/// The variance of so many draws is known within a third at the level of the two stages together.
+const SPREAD_DRAWS: usize = 1600;
 
 /// Between the law and none at all: half of it. Next orders in 1/width are below that from width 64.
 const HALF: f64 = 0.5;

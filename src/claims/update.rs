@@ -200,8 +200,7 @@ fn theorem_4_2(lab: &Lab, share: f64) -> Result<Vec<Evidence>> {
 /// The squared change of the output under a random change of every matrix, relative to its own size.
 fn random_change(lab: &Lab, share: f64, name: &str, accepted: Interval) -> Result<Vec<Evidence>> {
     const SIZE: f64 = 0.01;
-    // Chance is larger here than in a step: half as many seeds again.
-    let lines = by_depth(lab, name, seeds(lab) * 3 / 2, |start| {
+    let lines = by_depth(lab, name, seeds(lab), |start| {
         let mut stream = Stream::new(start.seed, &[name_key("random change")]);
         let moved = start.moved(|_, _, name, tensor| {
             if !name.starts_with("w_") {

@@ -76,7 +76,7 @@ fn adjacent_layers(lab: &Lab, share: f64) -> Result<Vec<Evidence>> {
     const FROM: usize = 4;
     const BLOCKS: usize = 32;
     let network = xiong(lab, "pre-ln", 128, BLOCKS + 1, 1)?;
-    let lines = run_seeds(lab, &network, 2 * seeds(lab), |graph, run| {
+    let lines = run_seeds(lab, &network, seeds(lab), |graph, run| {
         let value = |l: usize| Ok::<_, candle_core::Error>(&run.sites[site_behind(graph, l)?]);
         // The law in q_l = 1 + 3l/2 is in l + 2/3; the middle of the block is half a block on.
         let point = |l: usize| Ok(((l as f64 + 7.0 / 6.0).ln(), (1.0 - cosine(value(l)?, value(l + 1)?)?).ln()));
@@ -129,7 +129,7 @@ fn dilution(lab: &Lab, share: f64) -> Result<Vec<Evidence>> {
 
 fn forgets(lab: &Lab, share: f64) -> Result<Vec<Evidence>> {
     let network = xiong(lab, "post-ln", 128, 4, 1)?;
-    let cosines = run_seeds(lab, &network, 4 * seeds(lab), |graph, run| {
+    let cosines = run_seeds(lab, &network, seeds(lab), |graph, run| {
         let value = |l: usize| Ok::<_, candle_core::Error>(&run.sites[site_behind(graph, l)?]);
         (1..4).map(|l| cosine(value(l)?, value(l + 1)?)).collect::<candle_core::Result<Vec<f64>>>()
     })?;
