@@ -202,8 +202,7 @@ fn growth_laws_of_any_placement_are_those_of_the_closed_form_and_a_fault_breaks_
     }
 }
 
-/// No law is refuted. The quick tier leaves some gradients of Post-LN's kin undecided, which vary most between seeds; not more
-/// than one law in ten.
+/// No law is refuted, and none left open, those of Post-LN's kin included, whose gradients vary most between draws.
 #[test]
 fn every_built_in_grows_as_the_closed_form_says() {
     let registry = Registry::builtin();
@@ -212,11 +211,11 @@ fn every_built_in_grows_as_the_closed_form_says() {
     let lab = lab(&registry, &subjects);
     let items: Vec<_> = claims(&["growth"]).iter().flat_map(|claim| (claim.plan)(claim, &lab).unwrap()).collect();
     let findings: Vec<Finding> = items.par_iter().flat_map(|item| item.judged(&lab).unwrap()).collect();
-    let of = |verdict| findings.iter().filter(move |f| f.verdict == verdict);
-    let refuted: Vec<String> = of(Verdict::Refuted).map(told).collect();
-    assert!(refuted.is_empty(), "not as predicted:\n{}", refuted.join("\n"));
-    let undecided: Vec<String> = of(Verdict::Undecided).map(told).collect();
-    assert!(10 * undecided.len() <= findings.len(), "{}", undecided.join("\n"));
+    let held = |f: &&Finding| matches!(f.verdict, Verdict::Verified | Verdict::NotApplicable);
+    let others: Vec<String> = findings.iter().filter(|f| !held(f)).map(told).collect();
+    assert!(others.is_empty(), "not as predicted:\n{}", others.join("\n"));
+    let verified = findings.iter().filter(|f| f.verdict == Verdict::Verified).count();
+    assert!(10 * verified > 9 * findings.len(), "{verified} laws of {}", findings.len());
 }
 
 #[test]

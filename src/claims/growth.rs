@@ -3,7 +3,7 @@
 //! The closed form gives the law at once; the exact law (sampled, at any depth) gives the exponent with its interval. By
 //! depth means over the blocks of one network: between block N/4 and N.
 //!
-//! Gradients of some placements spread far more between draws than others': a first look has few draws, and the second as
+//! Gradients of some placements spread far more between draws than others': a first look has few draws, and further ones as
 //! many as their spread asks for.
 
 use crate::claims::experiment::Network;
