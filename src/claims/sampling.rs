@@ -198,25 +198,35 @@ fn plan_error_law(_: &Claim, _: &Lab) -> Result<Vec<Item>> {
     Ok(vec![Item { key: ERROR_LAW.into(), judge: Box::new(|lab: &Lab| Ok(vec![error_law(lab)?])) }])
 }
 
-/// At the first level; what is refuted there is judged again on fresh seeds at the second.
+/// At the first level, where that leaves it open on more draws; what is refuted there is judged again at the second. Every look
+/// has fresh draws.
 fn error_law(lab: &Lab) -> Result<Finding> {
-    let first = exponent_of_error(lab, lab.seed, FIRST_LEVEL)?;
-    let evidence = match first.verdict() {
-        Verdict::Refuted => exponent_of_error(lab, lab.seed.wrapping_add(FRESH), SECOND_LEVEL)?,
-        _ => first,
+    let look = |number: u64, times: usize, level: f64| {
+        exponent_of_error(lab, lab.seed.wrapping_add(FRESH * number), times, level)
     };
+    let mut evidence = look(0, 1, FIRST_LEVEL)?;
+    if evidence.verdict() == Verdict::Undecided {
+        evidence = look(1, MORE, FIRST_LEVEL)?;
+    }
+    if evidence.verdict() == Verdict::Refuted {
+        evidence = look(2, MORE, SECOND_LEVEL)?;
+    }
     Ok(Finding { setting: Some("xiong".into()), ..Finding::of(ERROR_LAW, vec![evidence]) })
 }
+
+/// How many times the draws of the first look a further one has.
+const MORE: usize = 4;
 
 /// Beyond every seed of a first stage.
 const FRESH: u64 = 1 << 40;
 
-fn exponent_of_error(lab: &Lab, seed: u64, level: f64) -> Result<Evidence> {
+fn exponent_of_error(lab: &Lab, seed: u64, times: usize, level: f64) -> Result<Evidence> {
     let (widths, work) = match lab.tier {
         Tier::Quick => (&WIDTHS[..QUICK_WIDTHS], WORK),
         Tier::Full => (&WIDTHS[..], FULL_WORK),
     };
-    let of_placements = FITTED.iter().map(|name| errors(lab, seed, name, widths, work)).collect::<Result<Vec<_>>>()?;
+    let of_placements =
+        FITTED.iter().map(|name| errors(lab, seed, name, widths, times * work)).collect::<Result<Vec<_>>>()?;
     let errors: Vec<Vec<Grouped>> =
         (0..widths.len()).map(|i| of_placements.iter().flat_map(|of| of[i].clone()).collect()).collect();
     let widths: Vec<f64> = widths.iter().map(|d| *d as f64).collect();

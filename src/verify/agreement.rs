@@ -3,7 +3,9 @@
 //! Two stages, never a retry: a figure that leaves its band at the first stage's level is judged again on fresh
 //! seeds, more of them, at a stricter level, and is refuted only if it leaves the band again on the same side.
 //! A figure inside its band is verified within a margin that is stated, since it depends on the seeds spent; a family of
-//! figures that the first stage does not resolve is looked at on the fresh seeds too.
+//! figures that the first stage does not resolve is looked at on the fresh seeds too, and once more on others if it must be.
+
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
@@ -215,11 +217,11 @@ pub fn rounding(measured: &Profile, figure: usize, predicted: f64, roundoff: f64
 pub struct Agreement {
     pub layout: Layout,
     pub verdict: Verdict,
-    /// Seeds of the first stage, and of the second where there was one.
+    /// Seeds of the first look, and of all further ones together.
     pub seeds: (usize, usize),
     /// The first seed of the first stage.
     pub first_seed: u64,
-    /// Every figure on the first seeds; those of a family that these left open, on the second.
+    /// Every figure on the first seeds; those of a family that these left open, on those of the last look.
     pub checks: Vec<Check>,
     /// The figures that left their band at both stages, on the same side.
     pub refuted: Vec<Check>,
@@ -237,29 +239,38 @@ impl Agreement {
     }
 }
 
-/// Judges a prediction by a measurement; `again` measures on fresh seeds where the first stage asks for it, so many times
-/// as many as the first's.
+/// Judges a prediction by a measurement; `again` measures on fresh seeds where a look asks for them: those of these numbers,
+/// counted from the first seed of the first look.
 ///
 /// # Errors
 /// Those of `again`.
 pub fn agreement<E>(
     predicted: &Profile,
     first: &Profile,
-    again: impl FnOnce(usize) -> Result<Profile, E>,
+    mut again: impl FnMut(Range<usize>) -> Result<Profile, E>,
 ) -> Result<Agreement, E> {
-    let mut judged = checks(predicted, first, FIRST_LEVEL);
-    let mut seeds = (first.seeds.unwrap_or(1), 0);
-    let mut refuted = Vec::new();
-    let open = unresolved(&judged);
-    if judged.iter().any(Check::outside) || !open.is_empty() {
-        let second = again(escalation(&judged, &open))?;
-        seeds.1 = second.seeds.unwrap_or(1);
-        let second = checks(predicted, &second, SECOND_LEVEL);
-        let alarmed = |c: &Check| judged.iter().any(|f| f.figure == c.figure && f.outside() && f.above() == c.above());
-        refuted = second.iter().filter(|c| c.outside() && alarmed(c)).cloned().collect();
-        judged.retain(|check| !open.contains(&check.family));
-        judged.extend(second.into_iter().filter(|check| open.contains(&check.family)));
+    let judged_first = checks(predicted, first, FIRST_LEVEL);
+    let alarms: Vec<&Check> = judged_first.iter().filter(|check| check.outside()).collect();
+    let seeds = first.seeds.unwrap_or(1);
+    let (mut used, mut refuted, mut judged) = (seeds, Vec::new(), judged_first.clone());
+    for (look, times) in FURTHER.into_iter().enumerate() {
+        let open = unresolved(&judged);
+        if open.is_empty() && (look > 0 || alarms.is_empty()) {
+            break;
+        }
+        let in_open = |check: &Check| open.contains(&check.family);
+        let last = judged.iter().filter(|check| in_open(check)).map(|check| check.seeds).max().unwrap_or(seeds);
+        let more = last * escalation(&judged, &open, times);
+        let fresh = checks(predicted, &again(used..used + more)?, SECOND_LEVEL);
+        used += more;
+        if look == 0 {
+            let alarmed = |c: &Check| alarms.iter().any(|f| f.figure == c.figure && f.above() == c.above());
+            refuted = fresh.iter().filter(|c| c.outside() && alarmed(c)).cloned().collect();
+        }
+        judged.retain(|check| !in_open(check));
+        judged.extend(fresh.into_iter().filter(in_open));
     }
+    let seeds = (seeds, used - seeds);
     let reason = predicted
         .figures
         .iter()
@@ -275,20 +286,20 @@ pub fn agreement<E>(
     Ok(Agreement { layout, verdict, seeds, first_seed: 0, checks: judged, refuted, reason })
 }
 
-/// Fresh seeds of the second stage, as a multiple of the first's: as many as it takes at least, and at most.
-const ESCALATION: (usize, usize) = (4, 32);
+/// Fresh seeds of the second look and of the third, as a multiple of those of the one before: at least, and at most.
+const FURTHER: [(usize, usize); 2] = [(4, 32), (2, 8)];
 
 /// With so many times the seeds, the figure of every open family that varies least has an interval that reaches two thirds
 /// of the widest margin.
-fn escalation(checks: &[Check], open: &[Family]) -> usize {
+fn escalation(checks: &[Check], open: &[Family], (least, most): (usize, usize)) -> usize {
     let times = |check: &Check| {
-        let seeds = check.seeds * ESCALATION.0;
+        let seeds = check.seeds * least;
         let reach = student_quantile(seeds as f64 - 1.0, SECOND_LEVEL) * check.se;
         (1.5 * reach / (WIDEST_MARGIN * check.scale)).powi(2)
     };
     let of = |family: Family| checks.iter().filter(move |check| check.family == family).map(times);
     let wanted = open.iter().map(|family| of(*family).fold(f64::INFINITY, f64::min)).fold(0.0, f64::max);
-    (wanted.ceil() as usize).clamp(ESCALATION.0, ESCALATION.1)
+    (wanted.ceil() as usize).clamp(least, most)
 }
 
 /// The families of which no figure is resolved.
@@ -333,14 +344,17 @@ mod tests {
         let first = measured(&predicted, 16, 1.1, wide);
         let judge = |times: f64, spread: f64| {
             let second = measured(&predicted, 64, times, |_| spread);
-            let again = |times| {
-                assert!(times >= ESCALATION.0);
-                Ok::<_, ()>(second)
+            let mut next = 16;
+            let again = |numbers: Range<usize>| {
+                assert!(numbers.start == next && numbers.len() >= 2 * 16, "no seed twice");
+                next = numbers.end;
+                Ok::<_, ()>(second.clone())
             };
             agreement(&predicted, &first, again).expect("it cannot fail")
         };
         let settled = judge(1.1, 1e-3);
-        assert_eq!((settled.verdict, settled.seeds), (Verdict::Verified, (16, 64)));
+        // (1.5 t(63) 0.5)^2 is more than any look has.
+        assert_eq!((settled.verdict, settled.seeds), (Verdict::Verified, (16, 16 * FURTHER[0].1)));
         for check in &settled.checks {
             let second = check.family == Family::ScoreGradient;
             let expected = if second { (64, SECOND_LEVEL) } else { (16, FIRST_LEVEL) };
@@ -365,17 +379,20 @@ mod tests {
         let times = |spread: f64| {
             let first =
                 measured(&predicted, 32, 1.0, |family| if family == Family::ScoreGradient { spread } else { 1e-3 });
-            let mut asked = 0;
-            let again = |times| {
-                asked = times;
-                Ok::<_, ()>(first.clone())
+            let mut asked = Vec::new();
+            let again = |numbers: Range<usize>| {
+                asked.push(numbers.len() / 32);
+                Ok::<_, ()>(Profile { seeds: Some(numbers.len()), ..first.clone() })
             };
             agreement(&predicted, &first, again).expect("it cannot fail");
             asked
         };
         // t is 7.9 at the second level: twice the error takes four times the seeds.
-        assert_eq!([times(0.1), times(0.3), times(3.0)], [0, 13, ESCALATION.1]);
-        assert_eq!(times(0.42), 25);
+        assert!(times(0.1).is_empty());
+        assert_eq!(times(0.3)[0], 13);
+        assert_eq!(times(0.42)[0], 25);
+        // A measurement that stays as wide: as much as there is, twice.
+        assert_eq!(times(3.0), [FURTHER[0].1, FURTHER[0].1 * FURTHER[1].1]);
     }
 
     #[test]

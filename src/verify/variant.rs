@@ -1,5 +1,7 @@
 //! Placements on trial: prediction against measurement at one shape and at generated ones.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use crate::error::Result;
@@ -77,16 +79,16 @@ pub fn verify_together(placements: &[Placement], trial: &Trial, registry: &Regis
     let predicted = graphs.par_iter().map(predict).collect::<Result<Vec<_>>>()?;
     let measured = measure_on_same_weights(&graphs.iter().collect::<Vec<_>>(), &trial.how)?;
     let judge = |((graph, predicted), first): ((&Graph, _), crate::profile::Draws)| {
-        let agreement = agreement(predicted, &first.profile(), |times| {
-            Ok::<_, crate::error::Error>(measure(graph, &fresh(&trial.how, times))?.profile())
+        let agreement = agreement(predicted, &first.profile(), |numbers| {
+            Ok::<_, crate::error::Error>(measure(graph, &of_numbers(&trial.how, numbers))?.profile())
         })?;
         Ok(Agreement { first_seed: trial.how.first_seed, ..agreement })
     };
     graphs.iter().zip(&predicted).zip(measured).map(judge).collect()
 }
 
-/// The seeds of the second stage: so many times as many, and none of the first's.
-fn fresh(how: &Measurement, times: usize) -> Measurement {
-    let first_seed = how.first_seed.wrapping_add(how.seeds as u64);
-    Measurement { first_seed, seeds: how.seeds * times, ..how.clone() }
+/// A measurement on the seeds of these numbers, counted from the first.
+fn of_numbers(how: &Measurement, numbers: Range<usize>) -> Measurement {
+    let first_seed = how.first_seed.wrapping_add(numbers.start as u64);
+    Measurement { first_seed, seeds: numbers.len(), ..how.clone() }
 }
