@@ -137,7 +137,7 @@ pub fn by_prediction(specified: &Spec, subject: &Spec, alter: impl Fn(&mut Profi
         let how = Measurement { seeds, first_seed, dtype: DType::F32, ..Measurement::default() };
         normative::execute::measure(&graph, &how).map(|draws| draws.profile())
     };
-    let judged = agreement(&predicted, &measure(48, 0).unwrap(), |_| measure(96, 48)).unwrap();
+    let judged = agreement(&predicted, &measure(48, 0).unwrap(), |_| measure(96, 48).map(Some)).unwrap();
     match judged.refuted.first() {
         None => Ok(()),
         Some(check) => {

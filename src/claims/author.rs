@@ -135,7 +135,8 @@ fn stable(lab: &Lab, subject: &Subject, alpha: f64) -> Result<Vec<Evidence>> {
         let of =
             |t: &candle_core::Tensor| t.abs()?.flatten_all()?.max(D::Minus1)?.to_dtype(DType::F64)?.to_scalar::<f64>();
         let all = run.sites.iter().map(of).collect::<candle_core::Result<Vec<f64>>>()?;
-        Ok(all.into_iter().fold(0.0, |m: f64, v| if v.is_nan() { f64::INFINITY } else { m.max(v) }).ln())
+        // What is past every number is as large as the largest, so that its mean is one.
+        Ok(all.into_iter().fold(0.0, |m: f64, v| if v.is_nan() { f64::MAX } else { m.max(v) }).min(f64::MAX).ln())
     })?;
     let limit = half::f16::MAX.to_f64().ln();
     let figure = format!("ln of the largest entry at any site, {blocks} blocks");

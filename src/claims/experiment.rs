@@ -57,8 +57,8 @@ pub fn placement(text: &str, registry: &Registry) -> Result<Placement> {
 }
 
 /// The draws of a run by what was drawn, so that claims about one network share them.
-#[derive(Clone, Debug, Default)]
-pub struct Experiments(Arc<Mutex<HashMap<String, Arc<Curves>>>>);
+#[derive(Debug, Default)]
+pub struct Experiments(Mutex<HashMap<String, Arc<Curves>>>);
 
 impl Experiments {
     /// What stands under this key, or what `draw` gives. Two threads that ask at once may both draw: the same bits, and

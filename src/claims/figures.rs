@@ -27,7 +27,8 @@ pub fn width(lab: &Lab) -> usize {
     }
 }
 
-/// Draws of the exact law: a second moment's deviation is sqrt(2/width) of it, so that the margin of a tenth is resolved.
+/// Draws of the exact law: a second moment's deviation is sqrt(2/width) of it, so that a first look resolves most margins of a
+/// tenth.
 pub fn draws(lab: &Lab) -> usize {
     lab.draws(192, 1536)
 }

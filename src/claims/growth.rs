@@ -14,7 +14,9 @@ use crate::predict::predict;
 use crate::profile::{Place, Profile, Quantity};
 use crate::spec::{Growth, Shape};
 use crate::verify::budget::split;
-use crate::verify::{Evidence, Finding, Interval, MOST_DRAWS, Verdict, mean_is_seen};
+use crate::verify::{
+    Evidence, Finding, GROUP_LEVEL, Interval, MOST_DRAWS, Verdict, chi_square_quantiles, mean_is_seen,
+};
 
 /// Halfway between the exponents of two classes (constant 0, square root 1/2, linear 1).
 const HALFWAY: f64 = 0.25;
@@ -172,10 +174,12 @@ fn by_depth(lab: &Lab, subject: &Subject, quantity: Quantity, alpha: f64) -> Res
 
 /// Refuses a mean over draws that no look can show.
 fn seen(quantity: Quantity, ladder: &[Vec<f64>; 3]) -> Result<()> {
+    // The least that the draws allow, so that chance refuses nothing.
     let variance = |values: &Vec<f64>| {
         let logarithms = values.iter().map(|v| v.ln());
         let mean = logarithms.clone().sum::<f64>() / values.len() as f64;
-        logarithms.map(|v| (v - mean).powi(2)).sum::<f64>() / (values.len() as f64 - 1.0)
+        let (_, above) = chi_square_quantiles(values.len() as f64 - 1.0, GROUP_LEVEL);
+        logarithms.map(|v| (v - mean).powi(2)).sum::<f64>() / above
     };
     let widest = ladder.iter().map(variance).fold(0.0, f64::max);
     if mean_is_seen(widest, MOST_DRAWS) {
@@ -185,7 +189,7 @@ fn seen(quantity: Quantity, ladder: &[Vec<f64>; 3]) -> Result<()> {
     Err(Error::Refused {
         subject: name(quantity).into(),
         reason: format!(
-            "its logarithm has variance {widest:.0} between draws: one draw in {rare:.0e} carries the mean, which the closed form is of"
+            "its logarithm has a variance above {widest:.0} between draws: one draw in {rare:.0e} carries the mean, which the closed form is of"
         ),
         help: "judge it at fewer blocks".into(),
     })

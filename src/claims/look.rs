@@ -1,15 +1,16 @@
 //! Looks at an item: what the first draws leave open is judged again on fresh ones, as many as their spread asks for.
 
-use crate::claims::{Item, Lab, Tier};
-use crate::error::Result;
+use crate::claims::{Experiments, Item, Lab, Tier};
+use crate::error::{Error, Result};
 use crate::verify::{Evidence, Finding, Verdict};
 
 /// The most looks at an item. Each has an equal part of what its claim may spend of the false-alarm budget, so that a verdict
-/// of any is right at the claim's level; what is decided is never looked at again.
+/// of any is right at the claim's level; a finding that is decided stays.
 pub const LOOKS: usize = 3;
 
-/// The seeds of a look are so far beyond those of the one before.
+/// The seeds of a look are so far beyond those of the one before; four such steps come round to the first again.
 const FRESH: u64 = 1 << 62;
+const _: () = assert!(LOOKS <= 4);
 
 impl Item {
     /// The findings of the item.
@@ -24,9 +25,14 @@ impl Item {
             let asked_for = findings.iter().filter(|finding| open(finding)).flat_map(|finding| &finding.evidence);
             let Some(more) = asked_for.filter_map(Evidence::draws_to_decide).max() else { break };
             times *= more;
-            let fresh = (self.judge)(&lab.again(look, times))?;
+            let fresh = match (self.judge)(&lab.again(look, times)) {
+                // More than fits: what the last look left open stays so.
+                Err(Error::Memory { .. } | Error::Effort { .. }) => break,
+                fresh => fresh?,
+            };
+            debug_assert_eq!(fresh.len(), findings.len(), "{}: a look has a finding for each of the first's", self.key);
             for (finding, fresh) in findings.iter_mut().zip(fresh).filter(|(finding, _)| open(finding)) {
-                // The command that repeats the first look repeats all of them.
+                // The command that repeats the first look has the further ones, too.
                 *finding = Finding { replay: std::mem::take(&mut finding.replay), ..fresh };
             }
         }
@@ -51,7 +57,8 @@ impl Lab<'_> {
             seed: self.seed.wrapping_add(FRESH * look as u64),
             seeds: self.seeds * times,
             device: self.device.clone(),
-            experiments: self.experiments.clone(),
+            // Draws of one item, dropped with it.
+            experiments: Experiments::default(),
             ..*self
         }
     }

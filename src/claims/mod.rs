@@ -42,7 +42,7 @@ use crate::verify::{Finding, Verdict};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Tier {
-    /// For every change: minutes on two cores.
+    /// For every change: a minute on two cores.
     Quick,
     /// Depths to 1000, wide shapes, the smallest effects.
     Full,

@@ -2,7 +2,8 @@
 
 use rayon::prelude::*;
 
-use crate::claims::{About, Claim, Item, Lab, Subject, Tier};
+use crate::claims::subjects::replay;
+use crate::claims::{About, Claim, Item, LOOKS, Lab, Subject, Tier};
 use crate::error::{Error, Result};
 use crate::execute::{Measurement, measure};
 use crate::fold::Graph;
@@ -116,7 +117,7 @@ fn agreement(lab: &Lab, subject: &Subject, shape: Shape) -> Result<Finding> {
         normalizer: Some(subject.setting.normalizer.clone()),
         setting: Some(subject.setting.name.clone()),
         shape: Some(shape),
-        replay: format!("normative verify {} --claim {AGREES} --seed {}", subject.spec, lab.seed),
+        replay: format!("{} --seeds {}", replay(lab, &[&subject.spec], AGREES), lab.seeds),
         ..finding
     };
     let both = |first: usize, seeds: usize| -> Result<(Draws, Draws)> {
@@ -211,14 +212,18 @@ fn error_law(lab: &Lab) -> Result<Finding> {
     if evidence.verdict() == Verdict::Refuted {
         evidence = look(2, MORE, SECOND_LEVEL)?;
     }
-    Ok(Finding { setting: Some("xiong".into()), ..Finding::of(ERROR_LAW, vec![evidence]) })
+    Ok(Finding {
+        setting: Some("xiong".into()),
+        replay: replay(lab, &[], ERROR_LAW),
+        ..Finding::of(ERROR_LAW, vec![evidence])
+    })
 }
 
 /// How many times the draws of the first look a further one has.
 const MORE: usize = 4;
 
 /// Beyond every seed of a first stage.
-const FRESH: u64 = 1 << 40;
+const FRESH: u64 = 1 << 60;
 
 fn exponent_of_error(lab: &Lab, seed: u64, times: usize, level: f64) -> Result<Evidence> {
     let (widths, work) = match lab.tier {
@@ -243,7 +248,8 @@ fn exponent_of_error(lab: &Lab, seed: u64, times: usize, level: f64) -> Result<E
         found,
         interval: Interval::around(found, student_quantile(groups - 1.0, level) * se),
         method: Method::Summary,
-        alpha: FIRST_LEVEL * SECOND_LEVEL,
+        // Two looks may alarm, and one more must agree.
+        alpha: 2.0 * FIRST_LEVEL * SECOND_LEVEL,
         beta: None,
         sample: GROUPS as u64,
         raw: vec![found, se, groups, level, 0.0],
@@ -355,6 +361,7 @@ fn plain_spread(lab: &Lab, shape: Shape) -> Result<Finding> {
     let stated = shape.blocks as f64 * (2.0 / shape.width as f64 + 5.0 / shape.ffn_width as f64);
     let logarithms = |place, quantity| column(&draws, place, quantity).iter().map(|v| v.ln()).collect::<Vec<f64>>();
     Ok(spread(
+        lab,
         PLAIN_SPREAD,
         shape,
         vec![
@@ -374,11 +381,11 @@ fn pre_ln_spread(lab: &Lab, shape: Shape) -> Result<Finding> {
     let stated = ((0..shape.blocks).map(added).sum::<f64>() + 2.0 / d) / (last * last);
     let values = column(&draws, Place::Output, Quantity::SecondMoment);
     let relative: Vec<f64> = values.iter().map(|value| value / last).collect();
-    Ok(spread(PRE_LN_SPREAD, shape, vec![variance("relative variance of q_N over the law", &relative, stated)]))
+    Ok(spread(lab, PRE_LN_SPREAD, shape, vec![variance("relative variance of q_N over the law", &relative, stated)]))
 }
 
-fn spread(id: &str, shape: Shape, evidence: Vec<Evidence>) -> Finding {
-    Finding { shape: Some(shape), ..Finding::of(id, evidence) }
+fn spread(lab: &Lab, id: &str, shape: Shape, evidence: Vec<Evidence>) -> Finding {
+    Finding { shape: Some(shape), replay: replay(lab, &[], id), ..Finding::of(id, evidence) }
 }
 
 /// The variance of values in units of the one stated.
@@ -386,7 +393,7 @@ fn variance(figure: &str, values: &[f64], stated: f64) -> Evidence {
     let freedom = values.len() as f64 - 1.0;
     let mean = values.iter().sum::<f64>() / values.len() as f64;
     let statistic = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / stated;
-    Evidence::pivot(figure, statistic, freedom, HALF, FIRST_LEVEL * SECOND_LEVEL)
+    Evidence::pivot(figure, statistic, freedom, HALF, FIRST_LEVEL * SECOND_LEVEL / LOOKS as f64)
 }
 
 #[cfg(test)]

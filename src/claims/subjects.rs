@@ -106,12 +106,16 @@ fn item(
     Ok(vec![Item { key: id.into(), judge: Box::new(judge) }])
 }
 
+/// The tier of a run, as the command line has it.
+pub fn tier(lab: &Lab) -> &'static str {
+    match lab.tier {
+        Tier::Quick => "quick",
+        Tier::Full => "full",
+    }
+}
+
 /// The one command that judges a claim about built-ins again.
 pub fn replay(lab: &Lab, names: &[&str], id: &str) -> String {
     let specs: String = names.iter().map(|name| format!("{name} ")).collect();
-    let tier = match lab.tier {
-        Tier::Quick => "quick",
-        Tier::Full => "full",
-    };
-    format!("normative verify {specs}--claim {id} --tier {tier} --seed {}", lab.seed)
+    format!("normative verify {specs}--claim {id} --tier {} --seed {}", tier(lab), lab.seed)
 }

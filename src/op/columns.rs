@@ -333,5 +333,12 @@ mod tests {
         combine_of::<[f64; LANES], LANES>(plain.as_mut_slice(), 133, &coefficients.transpose(), (&b).into());
         combine(&mut wide, &coefficients, &b);
         assert_eq!(plain, wide);
+        #[cfg(target_arch = "x86_64")]
+        if std::arch::is_x86_feature_detected!("avx2") {
+            let mut narrower = a.clone();
+            // SAFETY: the feature was detected on the line above; the function has no other requirement.
+            unsafe { combine_avx2(narrower.as_mut_slice(), 133, &coefficients.transpose(), (&b).into()) };
+            assert_eq!(plain, narrower);
+        }
     }
 }

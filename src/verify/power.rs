@@ -14,8 +14,8 @@ const BEYOND: f64 = 1.5;
 const DEVIATIONS: f64 = 7.0;
 
 impl Evidence {
-    /// How many times as many draws, all fresh, are likely to decide; `None` where the verdict is reached, or where draws
-    /// change nothing or were asked for already ([`Method::Summary`]).
+    /// How many times as many draws, all fresh, are likely to decide; `None` where the verdict is reached, where draws change
+    /// nothing, as nothing is a number, or where they were asked for already ([`Method::Summary`]).
     ///
     /// An interval narrows as one over the square root of the draws; it is to reach two thirds of the way from what was found
     /// to the nearest end of what is accepted, which is taken to be a deviation away at least, as what was found is off by
@@ -29,15 +29,17 @@ impl Evidence {
     /// ```
     pub fn draws_to_decide(&self) -> Option<usize> {
         let by_chance = !matches!(self.method, Method::Exact | Method::Rounding | Method::Summary);
+        let numbers = [self.found, self.interval.from, self.interval.to, self.accepted.from, self.accepted.to];
+        let none = numbers.iter().any(|number| number.is_nan());
         let hopeless = self.interval.from.is_infinite() && self.sample >= MOST_DRAWS as u64;
-        (by_chance && !hopeless && self.verdict() == Verdict::Undecided).then(|| {
+        (by_chance && !none && !hopeless && self.verdict() == Verdict::Undecided).then(|| {
             let half = |interval: Interval| (interval.to - interval.from) / 2.0;
             let to_an_end = (self.found - self.accepted.from).abs().min((self.found - self.accepted.to).abs());
             let reach = half(self.interval);
             let room = to_an_end.max(reach / DEVIATIONS).min(half(self.accepted));
             let times = (BEYOND * reach / room).powi(2);
-            let most = (MOST_DRAWS as f64 / self.sample as f64).max(MOST_TIMES);
-            // No interval yet asks for all there is.
+            let most = (MOST_DRAWS as f64 / self.sample.max(1) as f64).max(MOST_TIMES);
+            // All numbers, where an interval has one end only, ask for all there is.
             let times = if times.is_nan() { most } else { times };
             times.ceil().clamp(2.0, most.ceil()) as usize
         })
@@ -74,7 +76,10 @@ mod tests {
         assert_eq!(found(1.4, 1.6, accepted).draws_to_decide(), Some(64));
         assert_eq!(found(1.1, 1.51, accepted).draws_to_decide(), Some(3));
         assert_eq!(found(0.8, 1.501, accepted).draws_to_decide(), Some(3));
-        assert_eq!(found(f64::NAN, f64::NAN, accepted).draws_to_decide(), Some(64));
+        assert_eq!(found(f64::NAN, f64::NAN, accepted).draws_to_decide(), None);
+        let unknown = found(f64::NEG_INFINITY, f64::INFINITY, accepted);
+        assert_eq!(Evidence { found: 1.0, ..unknown.clone() }.draws_to_decide(), Some(64));
+        assert_eq!(Evidence { found: 1.0, sample: MOST_DRAWS as u64, ..unknown }.draws_to_decide(), None);
         let above = found(-1.0, 3.0, Interval::at_least(0.0));
         assert_eq!(above.draws_to_decide(), Some(9));
         let many = Evidence { sample: 100_000, ..found(-1.0, 1.01, Interval::at_least(0.0)) };

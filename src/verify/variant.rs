@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::execute::{Measurement, measure, measure_on_same_weights};
 use crate::fold::Graph;
 use crate::op::Registry;
@@ -79,9 +79,11 @@ pub fn verify_together(placements: &[Placement], trial: &Trial, registry: &Regis
     let predicted = graphs.par_iter().map(predict).collect::<Result<Vec<_>>>()?;
     let measured = measure_on_same_weights(&graphs.iter().collect::<Vec<_>>(), &trial.how)?;
     let judge = |((graph, predicted), first): ((&Graph, _), crate::profile::Draws)| {
-        let agreement = agreement(predicted, &first.profile(), |numbers| {
-            Ok::<_, crate::error::Error>(measure(graph, &of_numbers(&trial.how, numbers))?.profile())
-        })?;
+        let agreement =
+            agreement(predicted, &first.profile(), |numbers| match measure(graph, &of_numbers(&trial.how, numbers)) {
+                Err(Error::Memory { .. } | Error::Effort { .. }) => Ok(None),
+                draws => Ok(Some(draws?.profile())),
+            })?;
         Ok(Agreement { first_seed: trial.how.first_seed, ..agreement })
     };
     graphs.iter().zip(&predicted).zip(measured).map(judge).collect()

@@ -13,7 +13,7 @@ use crate::op::{Parameters, Registry};
 use crate::spec::{Overrides, Placement, Shape, Statement};
 use crate::zoo;
 
-/// Draws of a network: enough for an exponent to within 0.1 and a ratio to within a tenth at width 64.
+/// Draws of a network in a first look: enough for most exponents to within 0.1 and most ratios to within a tenth at width 64.
 pub const DRAWS: usize = 128;
 
 /// The sizes of a network that do not follow from the setting.

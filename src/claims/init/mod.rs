@@ -8,6 +8,7 @@ use std::collections::HashMap;
 
 use candle_core::{DType, Device, Tensor};
 
+use crate::claims::subjects::tier;
 use crate::claims::{Claim, Lab, Subject};
 use crate::error::Result;
 use crate::execute::Weights;
@@ -70,8 +71,10 @@ fn about(finding: Finding, lab: &Lab, subject: &Subject, graph: &Graph) -> Findi
     let (claim, spec, normalizer) = (&finding.claim, &subject.spec, &graph.setting.normalizer);
     let replay = format!(
         "normative verify {spec} --claim {claim} --width {width} --blocks {blocks} --tokens {tokens} --heads {heads} \
-         --ffn-width {ffn_width} --causal={causal} --normalizer {normalizer} --seeds {} --seed {}",
-        lab.seeds, lab.seed,
+         --ffn-width {ffn_width} --causal={causal} --normalizer {normalizer} --tier {} --seeds {} --seed {}",
+        tier(lab),
+        lab.seeds,
+        lab.seed,
     );
     Finding {
         placement: Some(spec.clone()),

@@ -178,5 +178,12 @@ mod tests {
         let mut plain = Octet::zeros(7, 7);
         multiply::<[f64; HALF], HALF>(&a, &b, Part::Whole, &mut plain);
         assert_eq!((&a * &b).entries, plain.entries);
+        #[cfg(target_arch = "x86_64")]
+        if std::arch::is_x86_feature_detected!("avx2") {
+            let mut narrower = Octet::zeros(7, 7);
+            // SAFETY: the feature was detected on the line above; the function has no other requirement.
+            unsafe { multiply_avx2(&a, &b, Part::Whole, &mut narrower) };
+            assert_eq!(narrower.entries, plain.entries);
+        }
     }
 }
