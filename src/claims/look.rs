@@ -22,8 +22,7 @@ impl Item {
         let open = |finding: &Finding| finding.verdict == Verdict::Undecided;
         let mut times = 1;
         for look in 1..LOOKS {
-            let asked_for = findings.iter().filter(|finding| open(finding)).flat_map(|finding| &finding.evidence);
-            let Some(more) = asked_for.filter_map(Evidence::draws_to_decide).max() else { break };
+            let Some(more) = findings.iter().filter_map(draws_to_decide).max() else { break };
             times *= more;
             let fresh = match (self.judge)(&lab.again(look, times)) {
                 // More than fits: what the last look left open stays so.
@@ -38,6 +37,13 @@ impl Item {
         }
         Ok(findings)
     }
+}
+
+/// What the figures of an open finding ask for; nothing where one of them stays open with any draws, and the finding with it.
+fn draws_to_decide(finding: &Finding) -> Option<usize> {
+    let open = finding.evidence.iter().filter(|evidence| evidence.verdict() == Verdict::Undecided);
+    let asked_for: Option<Vec<usize>> = open.map(Evidence::draws_to_decide).collect();
+    asked_for?.into_iter().max()
 }
 
 impl Lab<'_> {

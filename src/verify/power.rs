@@ -10,16 +10,19 @@ const MOST_TIMES: f64 = 4.0;
 /// The part of the way to the nearest end of what is accepted that another look's interval is to reach: two thirds.
 const BEYOND: f64 = 1.5;
 
-/// The deviations that an interval at the levels of a run reaches: ten at most, whatever its method, and seven in most.
+/// About how many deviations an interval at the levels of a run reaches: Student's and the normal quantile near 1e-12. It says how
+/// many draws are asked for, and has no part in a verdict.
 const DEVIATIONS: f64 = 7.0;
 
 impl Evidence {
     /// How many times as many draws, all fresh, are likely to decide; `None` where the verdict is reached, where draws change
-    /// nothing, as nothing is a number, or where they were asked for already ([`Method::Summary`]).
+    /// nothing, as nothing is a number, where the most that another look has are not likely to, or where they were asked for
+    /// already ([`Method::Summary`]).
     ///
     /// An interval narrows as one over the square root of the draws; it is to reach two thirds of the way from what was found
     /// to the nearest end of what is accepted, which is taken to be a deviation away at least, as what was found is off by
-    /// about that much. Where so many draws as another look has at most did not give an interval, more do not.
+    /// about that much. Where it is so near that the most draws would not tell even if it were
+    /// a deviation farther, none are asked for: what lies on an end is not decided by any number.
     ///
     /// ```
     /// use normative::verify::{Evidence, Interval};
@@ -30,19 +33,23 @@ impl Evidence {
     pub fn draws_to_decide(&self) -> Option<usize> {
         let by_chance = !matches!(self.method, Method::Exact | Method::Rounding | Method::Summary);
         let numbers = [self.found, self.interval.from, self.interval.to, self.accepted.from, self.accepted.to];
-        let none = numbers.iter().any(|number| number.is_nan());
-        let hopeless = self.interval.from.is_infinite() && self.sample >= MOST_DRAWS as u64;
-        (by_chance && !none && !hopeless && self.verdict() == Verdict::Undecided).then(|| {
-            let half = |interval: Interval| (interval.to - interval.from) / 2.0;
-            let to_an_end = (self.found - self.accepted.from).abs().min((self.found - self.accepted.to).abs());
-            let reach = half(self.interval);
-            let room = to_an_end.max(reach / DEVIATIONS).min(half(self.accepted));
-            let times = (BEYOND * reach / room).powi(2);
-            let most = (MOST_DRAWS as f64 / self.sample.max(1) as f64).max(MOST_TIMES);
-            // All numbers, where an interval has one end only, ask for all there is.
-            let times = if times.is_nan() { most } else { times };
-            times.ceil().clamp(2.0, most.ceil()) as usize
-        })
+        if !by_chance || numbers.iter().any(|number| number.is_nan()) || self.verdict() != Verdict::Undecided {
+            return None;
+        }
+        let most = (MOST_DRAWS as f64 / self.sample.max(1) as f64).max(MOST_TIMES);
+        let half = |interval: Interval| (interval.to - interval.from) / 2.0;
+        let to_an_end = (self.found - self.accepted.from).abs().min((self.found - self.accepted.to).abs());
+        let reach = half(self.interval);
+        if reach.is_infinite() {
+            // No interval yet: all there is, if that was not had.
+            return (self.sample < MOST_DRAWS as u64).then_some(most.ceil() as usize);
+        }
+        let deviation = reach / DEVIATIONS;
+        if (reach / (to_an_end + deviation)).powi(2) > most {
+            return None;
+        }
+        let room = to_an_end.max(deviation).min(half(self.accepted));
+        Some((BEYOND * reach / room).powi(2).ceil().clamp(2.0, most.ceil()) as usize)
     }
 }
 
@@ -82,7 +89,10 @@ mod tests {
         assert_eq!(Evidence { found: 1.0, sample: MOST_DRAWS as u64, ..unknown }.draws_to_decide(), None);
         let above = found(-1.0, 3.0, Interval::at_least(0.0));
         assert_eq!(above.draws_to_decide(), Some(9));
-        let many = Evidence { sample: 100_000, ..found(-1.0, 1.01, Interval::at_least(0.0)) };
-        assert_eq!(many.draws_to_decide(), Some(4));
+        let of_many = |from, to| Evidence { sample: 100_000, ..found(from, to, Interval::at_least(0.0)) };
+        assert_eq!(of_many(-0.4, 1.6).draws_to_decide(), Some(4));
+        assert_eq!(of_many(-1.0, 1.01).draws_to_decide(), None, "on the end");
+        let of_some = Evidence { sample: 256, ..found(-1.0, 1.0, Interval::at_least(0.0)) };
+        assert_eq!(of_some.draws_to_decide(), None, "nothing grows at no rate");
     }
 }
