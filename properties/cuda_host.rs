@@ -190,8 +190,14 @@ fn curves_are_the_cpus_in_every_type() {
 /// File, text and what it is changed to: what a wrong kernel would be.
 const FAULTS: &[(&str, &str, &str)] = &[
     // A barrier is missing.
-    ("rows.cuh", "        __syncthreads();\n#pragma unroll\n", "#pragma unroll\n"),
-    // The second sweep's correction is dropped.
+    ("rows.cuh", "            __syncthreads();\n            one = 0;", "            one = 0;"),
+    // A lane has another's sum.
+    ("rows.cuh", "LANES / M * m, LANES)", "LANES / M * (M - 1 - m), LANES)"),
+    // The mean is taken to be 0.
+    ("statistics.cuh", "moves == 3", "moves == 0"),
+    // Deviations are summed about 0, and taken to be about the mean.
+    ("norm.cu", "-s.shift * sums[0]", "Real(0)"),
+    // The correction by the sum of deviations is dropped.
     ("statistics.cuh", "squares = about[1] - lost;", "squares = about[1];"),
     // The last vector of a row is left out.
     (
@@ -206,7 +212,7 @@ const FAULTS: &[(&str, &str, &str)] = &[
     // A level of the tree skips its second half.
     ("norm.cu", "i += 2 * step) sums[i]", "i += 4 * step) sums[i]"),
     // No radial projection.
-    ("norm.cu", "out[v] = fma(-z[v], mean[1], g)", "out[v] = g"),
+    ("norm.cu", "out[v] = fma(-z[v], along, g)", "out[v] = g"),
     // Squares that underflow are not noticed.
     ("statistics.cuh", "variance >= tiny()", "variance >= 0"),
 ];

@@ -9,7 +9,7 @@ use half::{bf16, f16};
 use normative::kernels::Curve;
 use normative::kernels::cuda::plan::{self, Plan, Rows};
 use normative::kernels::slices::Storage;
-use normative::verify::conformance::Roundoff;
+use normative::verify::conformance::{Algorithm, Roundoff};
 
 use super::cases::{Case, Kind};
 use super::judge::{Back, Subject};
@@ -308,6 +308,7 @@ impl<S: Stored> Subject<S> for Host {
     }
 
     fn roundoff(&self, width: usize) -> Roundoff {
-        Roundoff { h: self.rows::<S>(1, 1, width).additions(), ..S::roundoff(width) }
+        let h = self.rows::<S>(1, 1, width).additions();
+        Roundoff { algorithm: Algorithm::CorrectedFromZero, h, ..S::roundoff(width) }
     }
 }

@@ -150,6 +150,19 @@ template <class T> T __shfl_xor_sync(unsigned members, T value, int apart) {
     return value;
 }
 
+template <class T> T __shfl_sync(unsigned members, T value, int from, int lanes = 32) {
+    const unsigned me = threadIdx.x, source = me / lanes * lanes + unsigned(from) % lanes;
+    if (!(members >> (me % 32) & 1) || !(members >> (source % 32) & 1)) {
+        fprintf(stderr, "a shuffle with a thread that is not among its members\n");
+        abort();
+    }
+    memcpy(&shim::exchanged[me], &value, sizeof value);
+    shim::meet(members);
+    memcpy(&value, &shim::exchanged[source], sizeof value);
+    shim::meet(members);
+    return value;
+}
+
 // As far off as the device's may be: 2 units in the last place.
 inline float rsqrtf(float x) {
     const float root = float(1.0 / std::sqrt(double(x)));

@@ -91,13 +91,17 @@ template <int V, class Row> __device__ __forceinline__ void forward_block(FORWAR
         int flags, double eps
 #define BACKWARD_ARGUMENTS x, gain, dy, dx, strips, group_rows, chunk_rows, width, flags, eps
 
-// mean(g), 0 where nothing is centred, and mean(g z), for g = factor dy.
-template <int V, class Team, class Row, class Gain>
-__device__ __forceinline__ void means(Team &team, const Row &x, const Row &dy, const Statistics &s, const Gain &gain,
-                                      int flags, Real (&sums)[2]) {
-    const Real over = Real(1) / Real(x.width);
-    sums[0] = sums[1] = 0;
-    x.each([&](int k, int at, const Vector<V> &x) {
+// Of g = factor dy: its sum and that of g c, in the sweep of the squares.
+template <class Row, class Gain> struct Along {
+    static constexpr int COUNT = 2;
+    const Row &dy;
+    const Gain &gain;
+
+    // z is about c within 2^20, and g c within as much of g z.
+    static __device__ __forceinline__ Real least() { return Real(0x1p-40); }
+    static __device__ __forceinline__ Real most() { return Real(0x1p40); }
+
+    template <int V> __device__ __forceinline__ void add(int k, int at, const Real (&c)[V], Real *sums) const {
         Real factor[V];
         gain.at(k, at, factor);
         const Vector<V> d = dy.at(k, at);
@@ -105,21 +109,21 @@ __device__ __forceinline__ void means(Team &team, const Row &x, const Row &dy, c
         for (int v = 0; v < V; ++v) {
             const Real g = d[v] * factor[v];
             sums[0] += g;
-            sums[1] = fma(g, s.normalized(x[v]), sums[1]);
+            sums[1] = fma(g, c[v], sums[1]);
         }
-    });
-    team.sum(sums);
-    sums[0] = flags & CENTRED ? sums[0] * over : Real(0);
-    sums[1] = sums[1] * over;
-}
+    }
+};
 
 // dx of a row, whose shares of dgain and dbias go to share(k, place, dy, z).
 template <int V, class Team, class Row, class Gain, class Share>
 __device__ __forceinline__ void pull_back(Team &team, const Row &x, const Row &dy, const Gain &gain,
                                           Stored *__restrict__ dx, int flags, double eps, Share share) {
-    const Statistics s = statistics(team, x, flags & CENTRED, eps);
-    Real mean[2];
-    means<V>(team, x, dy, s, gain, flags, mean);
+    Real sums[2];
+    const Statistics s = statistics(team, x, flags & CENTRED, eps, Along<Row, Gain>{dy, gain}, sums);
+    const Real over = Real(1) / Real(x.width);
+    // mean(g), 0 where nothing is centred, and mean(g z).
+    const Real mean = flags & CENTRED ? sums[0] * over : Real(0);
+    const Real along = fma(s.inverse, sums[1], -s.shift * sums[0]) * over;
     x.each([&](int k, int at, const Vector<V> &x) {
         Real factor[V], z[V], d[V], out[V];
         gain.at(k, at, factor);
@@ -128,8 +132,8 @@ __device__ __forceinline__ void pull_back(Team &team, const Row &x, const Row &d
         for (int v = 0; v < V; ++v) {
             z[v] = s.normalized(x[v]);
             d[v] = cotangent[v];
-            const Real g = fma(d[v], factor[v], -mean[0]);
-            out[v] = fma(-z[v], mean[1], g) * s.inverse;
+            const Real g = fma(d[v], factor[v], -mean);
+            out[v] = fma(-z[v], along, g) * s.inverse;
         }
         if (s.scale != 1) {
 #pragma unroll
@@ -153,9 +157,49 @@ struct Chunk {
     }
 };
 
+// Where a team's next row is while one is pulled back: in memory, in the device's cache, or on its way to registers.
+enum Next { IN_MEMORY, IN_CACHE, IN_REGISTERS };
+
+// Of every `step`-th row of a chunk, from `row`.
+template <int K, int V, Next NEXT, class Team, class Gain, class Share>
+__device__ __forceinline__ void pull_back_rows(Team &team, const Stored *__restrict__ x, const Gain &gain,
+                                               const Stored *__restrict__ dy, Stored *__restrict__ dx, long long row,
+                                               int step, const Chunk &chunk, int width, int flags, double eps,
+                                               Share share) {
+    Resident<K, V> held(team, width), cotangent(team, width);
+    if (row < chunk.to) {
+        held.read(x + row * width);
+        cotangent.read(dy + row * width);
+    }
+    for (; row < chunk.to; row += step) {
+        const bool last = row + step >= chunk.to;
+        const long long after = (row + step) * width;
+        if constexpr (NEXT == IN_REGISTERS) {
+            Resident<K, V> next(team, width), next_cotangent(team, width);
+            if (!last) {
+                next.read(x + after);
+                next_cotangent.read(dy + after);
+            }
+            pull_back<V>(team, held, cotangent, gain, dx + row * width, flags, eps, share);
+            held = next;
+            cotangent = next_cotangent;
+        } else {
+            if (NEXT == IN_CACHE && !last && team.lane() == 0) {
+                prefetch(x + after, width);
+                prefetch(dy + after, width);
+            }
+            pull_back<V>(team, held, cotangent, gain, dx + row * width, flags, eps, share);
+            if (!last) {
+                held.read(x + after);
+                cotangent.read(dy + after);
+            }
+        }
+    }
+}
+
 // One chunk a block; LANES threads hold a row at a time and add up their share in registers. The teams of a warp are
 // merged by exchanges, the warps in turn.
-template <int LANES, int K, int V, class Gain>
+template <int LANES, int K, int V, Next NEXT, class Gain>
 __device__ __forceinline__ void backward_warps(BACKWARD_SIGNATURE) {
     __shared__ Real merged[2][LANES * K * V];
     Warp<LANES> team;
@@ -167,19 +211,14 @@ __device__ __forceinline__ void backward_warps(BACKWARD_SIGNATURE) {
     for (int k = 0; k < K; ++k)
 #pragma unroll
         for (int v = 0; v < V; ++v) dgain[k][v] = dbias[k][v] = 0;
-    for (long long row = chunk.from + int(threadIdx.x) / LANES; row < chunk.to; row += teams) {
-        Resident<K, V> held(team, width), cotangent(team, width);
-        held.read(x + row * width);
-        cotangent.read(dy + row * width);
-        pull_back<V>(team, held, cotangent, factors, dx + row * width, flags, eps,
-                     [&](int k, int, const Real(&d)[V], const Real(&z)[V]) {
+    pull_back_rows<K, V, NEXT>(team, x, factors, dy, dx, chunk.from + int(threadIdx.x) / LANES, teams, chunk, width, flags, eps,
+                               [&](int k, int, const Real(&d)[V], const Real(&z)[V]) {
 #pragma unroll
-                         for (int v = 0; v < V; ++v) {
-                             dgain[k][v] = fma(d[v], z[v], dgain[k][v]);
-                             dbias[k][v] += d[v];
-                         }
-                     });
-    }
+                                   for (int v = 0; v < V; ++v) {
+                                       dgain[k][v] = fma(d[v], z[v], dgain[k][v]);
+                                       dbias[k][v] += d[v];
+                                   }
+                               });
     __syncwarp();
 #pragma unroll
     for (int apart = LANES; apart < 32; apart *= 2)
@@ -274,47 +313,26 @@ template <int V> struct SharedSums {
     }
 };
 
-// One chunk a block, a row after the other. Where there are registers for it, the next row is on its way while one is pulled
-// back, and the factors lie in a further row of shared memory.
-template <int K, int V, bool AHEAD, class Sums> __device__ __forceinline__ void backward_block(BACKWARD_SIGNATURE) {
+// One chunk a block, a row after the other. The factors lie in a row of shared memory after the sums.
+template <int K, int V, Next NEXT, class Sums> __device__ __forceinline__ void backward_block(BACKWARD_SIGNATURE) {
     Sums sums(dynamic_shared, width);
     const Columns<V> factors(dynamic_shared + Sums::ROWS * width * sizeof(Real), width);
     BLOCK_TEAM(team);
     const Chunk chunk(group_rows, chunk_rows);
     const bool centred = flags & CENTRED;
     const Factors<Distant<V>> own(team, width, gain ? gain + chunk.group * width : gain, flags & ONE_PLUS);
-    Resident<K, V> held(team, width), cotangent(team, width);
-    held.read(x + chunk.from * width);
-    cotangent.read(dy + chunk.from * width);
-    held.each([&](int k, int at, const Vector<V> &) {
-        sums.clear(at);
-        if (!AHEAD) return;
+    const Resident<K, V> columns(team, width);
+    columns.each([&](int k, int at, const Vector<V> &) {
         Real factor[V];
         own.at(k, at, factor);
         factors.set(at, factor);
+        sums.clear(at);
     });
-    const auto share = [&](int k, int at, const Real(&d)[V], const Real(&z)[V]) { sums.add(k, at, d, z, centred); };
-    for (long long row = chunk.from; row < chunk.to; ++row) {
-        const long long after = (row + 1) * width;
-        if constexpr (AHEAD) {
-            Resident<K, V> next(team, width), next_cotangent(team, width);
-            if (row + 1 < chunk.to) {
-                next.read(x + after);
-                next_cotangent.read(dy + after);
-            }
-            pull_back<V>(team, held, cotangent, factors, dx + row * width, flags, eps, share);
-            held = next;
-            cotangent = next_cotangent;
-        } else {
-            pull_back<V>(team, held, cotangent, own, dx + row * width, flags, eps, share);
-            if (row + 1 < chunk.to) {
-                held.read(x + after);
-                cotangent.read(dy + after);
-            }
-        }
-    }
+    pull_back_rows<K, V, NEXT>(
+        team, x, factors, dy, dx, chunk.from, 1, chunk, width, flags, eps,
+        [&](int k, int at, const Real(&d)[V], const Real(&z)[V]) { sums.add(k, at, d, z, centred); });
     Real *const strip = strips + (long long)blockIdx.x * (centred ? 2 : 1) * width;
-    held.each([&](int k, int at, const Vector<V> &) { sums.copy(k, at, strip, width, centred); });
+    columns.each([&](int k, int at, const Vector<V> &) { sums.copy(k, at, strip, width, centred); });
 }
 
 // As backward_block for rows too long for registers; the strip itself is the place of the sums.
@@ -381,9 +399,9 @@ extern "C" __global__ void __launch_bounds__(256)
     extern "C" __global__ void __launch_bounds__(256, f) forward_##kind##_##lanes##_##k(FORWARD_SIGNATURE) {           \
         forward_warps<lanes, k, v, ahead>(FORWARD_ARGUMENTS);                                                          \
     }
-#define BACKWARD_WARPS(kind, lanes, k, v, gain, b)                                                                          \
+#define BACKWARD_WARPS(kind, lanes, k, v, next, gain, b)                                                               \
     extern "C" __global__ void __launch_bounds__(128, b) backward_##kind##_##lanes##_##k(BACKWARD_SIGNATURE) {         \
-        backward_warps<lanes, k, v, gain>(BACKWARD_ARGUMENTS);                                                         \
+        backward_warps<lanes, k, v, next, gain>(BACKWARD_ARGUMENTS);                                                   \
     }
 #define FORWARD_BLOCK(name, threads, v, row)                                                                           \
     extern "C" __global__ void __launch_bounds__(threads, 1024 / threads) forward_##name(FORWARD_SIGNATURE) {          \
@@ -410,23 +428,27 @@ FORWARD_BLOCK(vector_block_wide, 1024, FULL, Resident<8 COMMA FULL>)
 FORWARD_BLOCK(vector_distant, 512, FULL, Distant<FULL>)
 FORWARD_BLOCK(scalar_block, 512, 1, Resident<16 COMMA 1>)
 FORWARD_BLOCK(scalar_distant, 512, 1, Distant<1>)
-BACKWARD_WARPS(vector, 4, 2, FULL, Resident<2 COMMA FULL>, 5)
-BACKWARD_WARPS(vector, 8, 2, FULL, Resident<2 COMMA FULL>, 5)
-BACKWARD_WARPS(vector, 16, 2, FULL, Resident<2 COMMA FULL>, 5)
 #if BYTES == 2
-BACKWARD_BLOCK(vector_block_narrow, (backward_block<2, FULL, true, RegisterSums<2, FULL>>))
+BACKWARD_WARPS(vector, 4, 2, FULL, IN_REGISTERS, Resident<2 COMMA FULL>, 4)
+BACKWARD_WARPS(vector, 8, 2, FULL, IN_REGISTERS, Resident<2 COMMA FULL>, 4)
+BACKWARD_WARPS(vector, 16, 2, FULL, IN_REGISTERS, Resident<2 COMMA FULL>, 4)
+BACKWARD_BLOCK(vector_block, (backward_block<2, FULL, IN_REGISTERS, RegisterSums<2, FULL>>))
+BACKWARD_BLOCK(vector_block_wide, (backward_block<4, FULL, IN_CACHE, SharedSums<FULL>>))
 #else
-BACKWARD_WARPS(vector, 32, 2, FULL, Resident<2 COMMA FULL>, 5)
-BACKWARD_WARPS(vector, 32, 3, FULL, Resident<3 COMMA FULL>, 4)
-BACKWARD_WARPS(vector, 32, 4, FULL, Resident<4 COMMA FULL>, 4)
-BACKWARD_WARPS(vector, 32, 6, FULL, Distant<FULL>, 3)
-BACKWARD_WARPS(vector, 32, 8, FULL, Distant<FULL>, 3)
-BACKWARD_BLOCK(vector_block_wide, (backward_block<8, FULL, false, SharedSums<FULL>>))
+BACKWARD_WARPS(vector, 4, 2, FULL, IN_MEMORY, Resident<2 COMMA FULL>, 5)
+BACKWARD_WARPS(vector, 8, 2, FULL, IN_MEMORY, Resident<2 COMMA FULL>, 5)
+BACKWARD_WARPS(vector, 16, 2, FULL, IN_MEMORY, Resident<2 COMMA FULL>, 5)
+BACKWARD_WARPS(vector, 32, 2, FULL, IN_MEMORY, Resident<2 COMMA FULL>, 5)
+BACKWARD_WARPS(vector, 32, 3, FULL, IN_MEMORY, Resident<3 COMMA FULL>, 4)
+BACKWARD_WARPS(vector, 32, 4, FULL, IN_MEMORY, Resident<4 COMMA FULL>, 4)
+BACKWARD_WARPS(vector, 32, 6, FULL, IN_MEMORY, Distant<FULL>, 3)
+BACKWARD_WARPS(vector, 32, 8, FULL, IN_MEMORY, Distant<FULL>, 3)
+BACKWARD_BLOCK(vector_block, (backward_block<4, FULL, IN_REGISTERS, SharedSums<FULL>>))
+BACKWARD_BLOCK(vector_block_wide, (backward_block<8, FULL, IN_CACHE, SharedSums<FULL>>))
 #endif
-BACKWARD_WARPS(scalar, 32, 4, 1, Resident<4 COMMA 1>, 6)
-BACKWARD_WARPS(scalar, 32, 16, 1, Distant<1>, 2)
-BACKWARD_WARPS(scalar, 32, 32, 1, Distant<1>, 2)
-BACKWARD_BLOCK(vector_block, (backward_block<4, FULL, true, SharedSums<FULL>>))
 BACKWARD_BLOCK(vector_distant, backward_distant<FULL>)
-BACKWARD_BLOCK(scalar_block, (backward_block<16, 1, false, SharedSums<1>>))
+BACKWARD_WARPS(scalar, 32, 4, 1, IN_MEMORY, Resident<4 COMMA 1>, 6)
+BACKWARD_WARPS(scalar, 32, 16, 1, IN_MEMORY, Distant<1>, 2)
+BACKWARD_WARPS(scalar, 32, 32, 1, IN_MEMORY, Distant<1>, 2)
+BACKWARD_BLOCK(scalar_block, (backward_block<16, 1, IN_MEMORY, SharedSums<1>>))
 BACKWARD_BLOCK(scalar_distant, backward_distant<1>)

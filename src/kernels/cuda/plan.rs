@@ -81,11 +81,11 @@ impl Rows {
     }
 
     /// In 16 bits, where a vector is 8 elements and the sums of a row take more registers than the row, a block holds all but
-    /// narrow rows, a block of one warp at first.
+    /// narrow rows, a block of one warp at first, and two vectors a thread, as there are no registers for the sums of more.
     fn backward_team(&self) -> Team {
         match (self.vector(), self.bytes) {
             (1, _) => self.team(&[4, 16, 32], &[(16, 512)]),
-            (vector, 2) if self.width > 32 * vector => self.team_of_block(&[(2, 32), (4, 512)]),
+            (vector, 2) if self.width > 32 * vector => self.team_of_block(&[(2, 512), (4, 512)]),
             (_, 2) => self.team(&[], &[]),
             _ => self.team(&[3, 4, 6, 8], &[(4, 512), (8, 512)]),
         }
@@ -132,11 +132,11 @@ impl Rows {
         let row = self.width * if self.bytes == 8 { 8 } else { 4 };
         let (name, threads, shared) = match self.backward_team() {
             Team::Warp(lanes, count) => (format!("{lanes}_{count}"), 128, 0),
-            // The sums, where registers do not hold them, and the factors, where the next row is read ahead.
-            Team::Block(threads, 2) => ("block_narrow".into(), threads, row),
-            Team::Block(threads, 4) => ("block".into(), threads, 3 * row),
-            Team::Block(threads, 8) => ("block_wide".into(), threads, 2 * row),
-            Team::Block(threads, _) => ("block".into(), threads, 2 * row),
+            // The factors; and the sums, where registers do not hold them.
+            Team::Block(threads, 2) => ("block".into(), threads, row),
+            Team::Block(threads, 4) if self.bytes > 2 => ("block".into(), threads, 3 * row),
+            Team::Block(threads, 16) => ("block".into(), threads, 3 * row),
+            Team::Block(threads, _) => ("block_wide".into(), threads, 3 * row),
             Team::Distant => ("distant".into(), 512, 0),
         };
         let (kind, blocks) = (self.kind(), self.groups * self.chunks());
@@ -149,7 +149,12 @@ impl Rows {
     pub fn chunk_rows(&self) -> usize {
         let (at_once, shortest, longest) = match self.backward_team() {
             Team::Warp(lanes, count) => {
-                let (teams, at_once) = (128 / lanes, if count <= 4 { 4 } else { 3 });
+                let at_once = match (count, self.bytes) {
+                    (2, 4) => 6,
+                    (0..=4, _) => 4,
+                    _ => 3,
+                };
+                let teams = 128 / lanes;
                 (at_once, 4 * teams, 32 * teams)
             }
             Team::Block(threads, _) => {

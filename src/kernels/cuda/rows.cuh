@@ -96,7 +96,7 @@ template <int V> __device__ __forceinline__ Vector<V> sum_of(const Vector<V> &on
     return stored<V>(sums);
 }
 
-// LANES neighbouring threads of one warp. A butterfly of exchanges leaves the same bits in each of them.
+// LANES neighbouring threads of one warp.
 template <int LANES> struct Warp {
     __device__ __forceinline__ int lane() const { return threadIdx.x % LANES; }
     __device__ __forceinline__ int size() const { return LANES; }
@@ -106,12 +106,38 @@ template <int LANES> struct Warp {
         return LANES == 32 ? ~0u : ((1u << (LANES % 32)) - 1u) << (threadIdx.x % 32 / LANES * LANES);
     }
 
-    template <int M> __device__ __forceinline__ void sum(Real (&values)[M]) const {
+    // Of M sums, M a power of two, the (lane / (LANES / M))-th: each exchange halves what a lane has of them, until it has one.
+    template <int M> __device__ __forceinline__ Real one_of(const Real (&values)[M]) const {
+        Real left[M];
 #pragma unroll
-        for (int apart = LANES / 2; apart > 0; apart /= 2)
+        for (int m = 0; m < M; ++m) left[m] = values[m];
+        int apart = LANES / 2;
 #pragma unroll
-            for (int m = 0; m < M; ++m) values[m] += __shfl_xor_sync(members(), values[m], apart);
+        for (int half = M / 2; half > 0; half /= 2, apart /= 2) {
+            const bool upper = lane() & apart;
+#pragma unroll
+            for (int m = 0; m < half; ++m) {
+                const Real others = upper ? left[m] : left[m + half];
+                left[m] = (upper ? left[m + half] : left[m]) + __shfl_xor_sync(members(), others, apart);
+            }
+        }
+        return along<M>(left[0]);
     }
+
+    // The sum over the LANES / M lanes that have parts of the same.
+    template <int M> __device__ __forceinline__ Real along(Real part) const {
+#pragma unroll
+        for (int apart = LANES / M / 2; apart > 0; apart /= 2) part += __shfl_xor_sync(members(), part, apart);
+        return part;
+    }
+
+    // All sums for all lanes, the same bits in each.
+    template <int M> __device__ __forceinline__ void share(Real one, Real (&values)[M]) const {
+#pragma unroll
+        for (int m = 0; m < M; ++m) values[m] = M == 1 ? one : __shfl_sync(members(), one, LANES / M * m, LANES);
+    }
+
+    template <int M> __device__ __forceinline__ void sum(Real (&values)[M]) const { share(one_of(values), values); }
 
     // Of numbers: a NaN must not come here.
     __device__ __forceinline__ Real largest(Real value) const {
@@ -126,24 +152,25 @@ template <int LANES> struct Warp {
 
 // All threads of the block, whole warps. The buffer alternates: who writes it again has met a barrier after the last read.
 struct Block {
-    Real (*shared)[2][32];
+    Real (*shared)[4][32];
     int turn;
 
     __device__ __forceinline__ int lane() const { return threadIdx.x; }
     __device__ __forceinline__ int size() const { return blockDim.x; }
 
     template <int M> __device__ __forceinline__ void sum(Real (&values)[M]) {
-        Warp<32>().sum(values);
-        const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, warps = blockDim.x / 32;
-        if (warps == 1) return;
-#pragma unroll
-        for (int m = 0; m < M; ++m)
-            if (lane == 0) shared[turn][m][warp] = values[m];
-        __syncthreads();
-#pragma unroll
-        for (int m = 0; m < M; ++m) values[m] = lane < warps ? shared[turn][m][lane] : Real(0);
-        Warp<32>().sum(values);
-        turn ^= 1;
+        const Warp<32> warp;
+        const int warps = blockDim.x / 32, lanes = 32 / M, m = warp.lane() / lanes, first = warp.lane() % lanes;
+        Real one = warp.one_of(values);
+        if (warps > 1) {
+            if (first == 0) shared[turn][m][threadIdx.x / 32] = one;
+            __syncthreads();
+            one = 0;
+            for (int w = first; w < warps; w += lanes) one += shared[turn][m][w];
+            one = warp.along<M>(one);
+            turn ^= 1;
+        }
+        warp.share(one, values);
     }
 
     __device__ __forceinline__ Real largest(Real value) {
@@ -158,8 +185,15 @@ struct Block {
 };
 
 #define BLOCK_TEAM(name) \
-    __shared__ Real name##_shared[2][2][32]; \
+    __shared__ Real name##_shared[2][4][32]; \
     Block name = {name##_shared, 0}
+
+// Asks the memory for a row of whole 16 bytes, so that a later read finds it in the device's cache.
+__device__ __forceinline__ void prefetch(const Stored *row, int width) {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(row), "r"(width * BYTES));
+#endif
+}
 
 // A row in the registers of its threads, K vectors of V elements each; a thread's k-th vector is the (k size + lane)-th.
 template <int K, int V> struct Resident {

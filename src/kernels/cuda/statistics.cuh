@@ -1,4 +1,5 @@
-// What a row is divided by, as in ../statistics.rs: two sweeps over the row, the second of which corrects the first.
+// What a row is divided by: the mean and the squares about it, corrected as in ../statistics.rs, but in one sweep where the mean
+// is small beside the spread.
 #pragma once
 #include "rows.cuh"
 
@@ -46,52 +47,51 @@ __device__ __forceinline__ double rescaling(Team &team, const Row &row, double e
     return __longlong_as_double((long long)(1023 - exponent - 1) << 52);
 }
 
-template <class Team, class Row>
-__device__ __forceinline__ Statistics statistics(Team &team, const Row &row, bool centred, double eps) {
+// What a sweep sums besides, of the deviations c: nothing in the forward pass.
+struct NoSums {
+    static constexpr int COUNT = 0;
+    // What the variance with eps must lie within for the sums not to under- or overflow.
+    static __device__ __forceinline__ Real least() { return 0; }
+    static __device__ __forceinline__ Real most() { return largest_finite(); }
+
+    template <int V> __device__ __forceinline__ void add(int, int, const Real (&)[V], Real *) const {}
+};
+
+// With `more` summed about the same mean as the squares, `scale x - s.mean`.
+template <class Team, class Row, class More>
+__device__ __forceinline__ Statistics statistics(Team &team, const Row &row, bool centred, double eps, const More &more,
+                                                 Real *sums) {
     const Real over = Real(1) / Real(row.width);
     Real scale = 1, added = Real(eps);
     for (bool rescaled = false;; rescaled = true) {
         Real mean = 0, residual = 0, squares;
-        if (centred) {
-            Real total[1] = {0};
-            row.each([&](int, int, const auto &x) {
+        Real about[2 + More::COUNT];
+        // About 0, which is near enough to the mean of most rows; else about the mean, which is moved twice at most. A move is
+        // made where the correction would lose half a bit about 0, two bits about a mean.
+        for (int moves = 0;; ++moves) {
 #pragma unroll
-                for (int v = 0; v < x.count; ++v) total[0] = fma(x[v], scale, total[0]);
-            });
-            team.sum(total);
-            mean = total[0] * over;
-            // The mean is moved, at most twice, where the correction would lose more than two bits.
-            for (int moves = 0;; ++moves) {
-                Real about[2] = {0, 0};
-                row.each([&](int, int, const auto &x) {
-#pragma unroll
-                    for (int v = 0; v < x.count; ++v) {
-                        const Real c = fma(x[v], scale, -mean);
-                        about[0] += c;
-                        about[1] = fma(c, c, about[1]);
-                    }
-                });
-                team.sum(about);
-                residual = about[0] * over;
-                const Real lost = about[0] * residual;
-                squares = about[1] - lost;
-                if (moves == 2 || !(lost > Real(0.75) * about[1])) break;
-                mean += residual;
-            }
-        } else {
-            Real total[1] = {0};
-            row.each([&](int, int, const auto &x) {
+            for (int m = 0; m < 2 + More::COUNT; ++m) about[m] = 0;
+            row.each([&](int k, int at, const auto &x) {
+                Real c[x.count];
 #pragma unroll
                 for (int v = 0; v < x.count; ++v) {
-                    const Real c = x[v] * scale;
-                    total[0] = fma(c, c, total[0]);
+                    c[v] = fma(x[v], scale, -mean);
+                    if (centred) about[0] += c[v];
+                    about[1] = fma(c[v], c[v], about[1]);
                 }
+                more.add(k, at, c, about + 2);
             });
-            team.sum(total);
-            squares = total[0];
+            team.sum(about);
+            residual = about[0] * over;
+            const Real lost = about[0] * residual;
+            squares = about[1] - lost;
+            if (moves == 3 || !(lost > (moves ? Real(0.75) : Real(0.25)) * about[1])) break;
+            mean += residual;
         }
+#pragma unroll
+        for (int m = 0; m < More::COUNT; ++m) sums[m] = about[2 + m];
         const Real variance = squares * over, v = variance + added;
-        if (rescaled || (variance >= tiny() && v <= largest_finite())) {
+        if (rescaled || (variance >= tiny() && v >= More::least() && v <= More::most())) {
             // A NaN is not below 0 and stays.
             const Real inverse = v <= 0 ? Real(0) : inverse_root(v);
             return {scale, mean, residual * inverse, inverse};
@@ -101,4 +101,9 @@ __device__ __forceinline__ Statistics statistics(Team &team, const Row &row, boo
         scale = Real(by);
         added = Real(eps * by * by);
     }
+}
+
+template <class Team, class Row>
+__device__ __forceinline__ Statistics statistics(Team &team, const Row &row, bool centred, double eps) {
+    return statistics(team, row, centred, eps, NoSums(), static_cast<Real *>(nullptr));
 }

@@ -11,6 +11,9 @@
 //! Corrected (the kernels of this crate): A is at most 4 by construction, the corrected sum of squares errs by
 //! A gamma(h+3) + 2 gamma(h+1) sqrt(A) + 2u (A-1) + u relatively, and the corrected mean by gamma(h+2) mean|c| <=
 //! gamma(h+2) std sqrt(A). No conditioning but in A, where it is capped.
+//!
+//! Corrected from zero (the same on a GPU): A is `1 + mean^2/var` where the squares about 0 are kept, 4/3 at most. The mean of g z
+//! is formed from those of g and of g c, and `c/std` is z and what is taken off again, sqrt(A - 1).
 
 use candle_core::DType;
 
@@ -24,6 +27,8 @@ pub enum Algorithm {
     TwoPass,
     /// The same with both corrected by the sum of deviations.
     Corrected,
+    /// The same about 0 where that is near enough to the mean.
+    CorrectedFromZero,
 }
 
 /// Of one implementation at one width.
@@ -47,6 +52,8 @@ pub struct RowBound {
     pub inverse: f64,
     /// Absolute, of each z.
     pub z: Vec<f64>,
+    /// The error of the mean that is taken off again, over the scale.
+    pub lost: f64,
 }
 
 impl Roundoff {
@@ -76,7 +83,7 @@ impl Roundoff {
         let deviations = match (centred, self.algorithm) {
             (false, _) => Deviations { variance: self.gamma(self.h + 2), shift: 0.0, lost: 0.0, offset: 0.0 },
             (true, Algorithm::TwoPass) => self.two_pass(row),
-            (true, Algorithm::Corrected) => self.corrected(row),
+            (true, Algorithm::Corrected | Algorithm::CorrectedFromZero) => self.corrected(row),
         };
         let Deviations { variance, shift, lost, offset } = deviations;
         let under_root = s * variance + shift + (1.0 - s) * u + u * (1.0 + variance);
@@ -94,7 +101,7 @@ impl Roundoff {
             let whole = before + rounded + lost_to_underflow;
             if whole.is_nan() { f64::INFINITY } else { whole }
         };
-        RowBound { inverse, z: row.z.iter().map(of).collect() }
+        RowBound { inverse, z: row.z.iter().map(of).collect(), lost }
     }
 
     /// Of 1/sqrt: a root and a division correctly rounded; of an implementation that is not ours, a reciprocal root of two
@@ -102,7 +109,7 @@ impl Roundoff {
     fn root(&self) -> f64 {
         match self.algorithm {
             Algorithm::TwoPass => 4.0 * self.u,
-            Algorithm::Corrected => 2.0 * self.u,
+            Algorithm::Corrected | Algorithm::CorrectedFromZero => 2.0 * self.u,
         }
     }
 
@@ -130,10 +137,14 @@ impl Roundoff {
         if !conditioning.is_finite() {
             return 1.0;
         }
-        // The kernel moves the mean where the computed quotient of lost and kept squares is above 3/4.
-        let cap = 1.0 / (0.25 - 1.5 * self.gamma(2 * self.h + 8));
+        // The kernel moves the mean where the computed quotient of lost and kept squares is above 3/4, or 1/4 about 0.
+        let cap = |kept: f64| 1.0 / (kept - 1.5 * self.gamma(2 * self.h + 8));
         let offset = self.gamma(self.h + 1) * conditioning;
-        (1.0 + offset * offset).min(cap)
+        let about_mean = (1.0 + offset * offset).min(cap(0.25));
+        match self.algorithm {
+            Algorithm::CorrectedFromZero => about_mean.max((1.0 + conditioning * conditioning).min(cap(0.75))),
+            Algorithm::TwoPass | Algorithm::Corrected => about_mean,
+        }
     }
 
     /// Of `z factor + bias`; `one_plus` where the factor was rounded when it was formed.
@@ -174,7 +185,13 @@ impl Roundoff {
         let signed = |f: &dyn Fn(usize) -> f64| (0..g.len()).map(f).sum::<f64>() / n;
         let (one, along) = (signed(&|i| g[i].0).abs(), signed(&|i| (g[i] * row.z[i]).0).abs());
         let d_one = if centred { (self.gamma(self.h + 1 + formed) + kept) * mean_g } else { 0.0 };
-        let d_along = (self.gamma(self.h + 2 + formed) + kept) * (mean_gz + mean_gdz) + mean_gdz;
+        // Of the mean of g z formed from those of g and g c: more roundings, what is taken off, what underflows.
+        let (more, taken_off, lost) = match self.algorithm {
+            Algorithm::CorrectedFromZero => (2, 2.0 * of.lost * mean_g, self.tiny * inverse),
+            Algorithm::TwoPass | Algorithm::Corrected => (0, 0.0, 0.0),
+        };
+        let d_along =
+            (self.gamma(self.h + 2 + more + formed) + kept) * (mean_gz + mean_gdz + taken_off) + mean_gdz + lost;
         let each = pairs().zip(dx).map(|((g, z, dz), dx)| {
             let subtracted = if centred { self.u * (g + one) } else { 0.0 };
             let factors = (self.gamma(formed) + kept) * g + d_one + subtracted + z * d_along + dz * (along + d_along);
