@@ -1,6 +1,7 @@
 //! Networks stacked side by side for one launch are, each of them, the network that runs alone.
 
-use normative::execute::Seeds;
+use candle_core::Tensor;
+use normative::execute::{Seeds, Values};
 use normative::op::Registry;
 use normative::spec::{Overrides, Placement, Setting, Shape};
 use normative::zoo;
@@ -68,6 +69,26 @@ fn a_stack_of_networks_is_each_of_them_alone() {
             assert!(wrong.is_empty(), "{wrong:#?}");
         }
     }
+}
+
+#[test]
+fn the_values_of_a_stack_are_those_of_its_networks() {
+    let registry = Registry::builtin();
+    let placement = zoo::placement("pre-ln", &registry.vocabulary()).unwrap();
+    let setting = placement.overrides.setting().unwrap();
+    let stack = Network::new(&placement, SHAPE, &setting, &registry, Seeds { first: 7, count: NETWORKS }).unwrap();
+    let run = stack.run().unwrap();
+    let flat = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f64>().unwrap();
+    let each = run.values(NETWORKS).unwrap();
+    let joined =
+        |of: &dyn Fn(&Values) -> Tensor| each.iter().flat_map(|values| flat(&of(values))).collect::<Vec<f64>>();
+    assert_eq!(joined(&|values| values.output.clone()), flat(&run.output));
+    for site in 0..run.sites.len() {
+        assert_eq!(joined(&|values| values.sites[site].clone()), flat(&run.sites[site]));
+        let cotangent = run.site_cotangents[site].as_ref().unwrap();
+        assert_eq!(joined(&|values| values.site_cotangents[site].clone().unwrap()), flat(cotangent));
+    }
+    assert_ne!(flat(&each[0].output), flat(&each[1].output));
 }
 
 #[test]

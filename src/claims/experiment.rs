@@ -89,9 +89,13 @@ impl Lab<'_> {
     /// # Errors
     /// A shape that the placement cannot have; a tensor operation that fails.
     pub fn measured(&self, network: &Network, seeds: usize) -> Result<Arc<Curves>> {
-        let how = Measurement { seeds, first_seed: self.seed, device: self.device.clone(), dtype: self.dtype };
-        self.experiments
-            .once(key(Kind::Measured, network, seeds, self.seed), || measure(&network.graph(self.registry)?, &how))
+        let key = key(Kind::Measured, network, seeds, self.seed);
+        self.experiments.once(key, || measure(&network.graph(self.registry)?, &self.measurement(seeds)))
+    }
+
+    /// Of so many networks of the run, on its device.
+    pub fn measurement(&self, seeds: usize) -> Measurement {
+        Measurement { seeds, first_seed: self.seed, device: self.device.clone(), dtype: self.dtype }
     }
 }
 

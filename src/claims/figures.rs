@@ -7,8 +7,9 @@ use rayon::prelude::*;
 use crate::claims::experiment::Network;
 use crate::claims::{Lab, Tier};
 use crate::error::{Error, Result};
-use crate::execute::{Run, Weights, draw_cotangent, draw_input, factors, run};
+use crate::execute::{Values, Weights, by_network, draw_cotangent, draw_input, factors, run};
 use crate::fold::Graph;
+use crate::kernels::squares;
 use crate::verify::budget::split;
 use crate::verify::{Evidence, Interval};
 
@@ -79,17 +80,17 @@ pub fn run_seeds<T: Send>(
     lab: &Lab,
     network: &Network,
     seeds: usize,
-    of: impl Fn(&Graph, &Run) -> candle_core::Result<T> + Sync,
+    of: impl Fn(&Graph, &Values) -> candle_core::Result<T> + Sync,
 ) -> Result<Vec<T>> {
     let graph = network.graph(lab.registry)?;
-    let one = |index: usize| {
-        let seed = lab.seed.wrapping_add(index as u64);
-        let parameters = Weights::new(seed).of(&graph, &lab.device, lab.dtype)?;
-        let input = draw_input(seed, network.shape, &lab.device, lab.dtype)?;
-        let cotangent = draw_cotangent(seed, network.shape, &lab.device, lab.dtype)?;
-        of(&graph, &run(&graph, &parameters, &input, &cotangent)?).map_err(Error::at("a claim's figure"))
-    };
-    (0..seeds).into_par_iter().map(one).collect()
+    by_network(&graph, &lab.measurement(seeds), |stack| {
+        let parameters = Weights::new(stack).of(&graph, &lab.device, lab.dtype)?;
+        let input = draw_input(stack, network.shape, &lab.device, lab.dtype)?;
+        let cotangent = draw_cotangent(stack, network.shape, &lab.device, lab.dtype)?;
+        let values = run(&graph, &parameters, &input, &cotangent)?.values(stack.count);
+        let figures = values.and_then(|all| all.par_iter().map(|values| of(&graph, values)).collect());
+        figures.map_err(Error::at("a claim's figure"))
+    })
 }
 
 /// The second moments of what each call is applied to, in order of evaluation, one list a seed.
@@ -98,15 +99,21 @@ pub fn run_seeds<T: Send>(
 /// Those of the network.
 pub fn argument_moments(lab: &Lab, network: &Network, seeds: usize) -> Result<Vec<Vec<f64>>> {
     let graph = network.graph(lab.registry)?;
-    let one = |index: usize| {
-        let seed = lab.seed.wrapping_add(index as u64);
-        let parameters = Weights::new(seed).of(&graph, &lab.device, lab.dtype)?;
-        let input = draw_input(seed, network.shape, &lab.device, lab.dtype)?;
+    by_network(&graph, &lab.measurement(seeds), |stack| {
+        let parameters = Weights::new(stack).of(&graph, &lab.device, lab.dtype)?;
+        let input = draw_input(stack, network.shape, &lab.device, lab.dtype)?;
         let kept = factors(&graph, &parameters, &input)?;
-        let moments = kept.arguments().map(|t| Ok(dot(t, t)? / t.elem_count() as f64));
-        moments.collect::<candle_core::Result<Vec<f64>>>().map_err(Error::at("a claim's figure"))
-    };
-    (0..seeds).into_par_iter().map(one).collect()
+        let moments = kept.arguments().map(|value| per_coordinate(value, stack.count));
+        let moments = moments.collect::<Result<Vec<Vec<f64>>>>()?;
+        Ok((0..stack.count).map(|network| moments.iter().map(|of| of[network]).collect()).collect())
+    })
+}
+
+/// The second moment of each network's part of a value.
+fn per_coordinate(value: &Tensor, networks: usize) -> Result<Vec<f64>> {
+    let coordinates = (value.elem_count() / networks) as f64;
+    let sums = squares(value, networks)?.to_vec1::<f64>().map_err(Error::at("a second moment"))?;
+    Ok(sums.into_iter().map(|sum| sum / coordinates).collect())
 }
 
 /// The sum of the products of two tensors' entries.

@@ -1,15 +1,17 @@
 //! The size of the first update: what a step of gradient descent, or a random change of weights, does to the output.
 
-use candle_core::Tensor;
-use rayon::prelude::*;
+use std::collections::BTreeMap;
+
+use candle_core::{D, Tensor};
 
 use crate::claims::experiment::Network;
-use crate::claims::figures::{TENTH, dot, seeds};
+use crate::claims::figures::{TENTH, seeds};
 use crate::claims::subjects::{built_in, once, undecidable};
 use crate::claims::{About, Claim, Lab};
 use crate::error::{Error, Result};
-use crate::execute::{Run, Weights, draw_cotangent, draw_input, forward, run};
+use crate::execute::{Run, Seeds, Weights, by_network, draw_cotangent, draw_input, forward, run};
 use crate::fold::Graph;
+use crate::kernels::squares;
 use crate::op::Parameters;
 use crate::profile::Layout;
 use crate::random::{Stream, name_key};
@@ -96,25 +98,36 @@ fn network(lab: &Lab, name: &str, blocks: usize) -> Result<Network> {
     Ok(Network { placement: built_in(lab, name)?, setting: Setting::standard(), shape })
 }
 
-/// One seed's network with its numbers, and one pass.
+/// The networks of a stack of seeds with their numbers, and one pass.
 struct Start<'a> {
     graph: &'a Graph,
     parameters: Vec<Parameters>,
     input: Tensor,
     run: Run,
-    seed: u64,
+    seeds: Seeds,
 }
 
-impl Start<'_> {
-    /// |F(theta + change) - F(theta)| over the output's length.
-    fn moved(&self, change: impl FnMut(usize, usize, &str, &Tensor) -> candle_core::Result<Tensor>) -> Result<f64> {
+impl<'a> Start<'a> {
+    fn new(lab: &Lab, graph: &'a Graph, seeds: Seeds) -> Result<Self> {
+        let shape = graph.network.shape;
+        let parameters = Weights::new(seeds).of(graph, &lab.device, lab.dtype)?;
+        let input = draw_input(seeds, shape, &lab.device, lab.dtype)?;
+        let cotangent = draw_cotangent(seeds, shape, &lab.device, lab.dtype)?;
+        let run = run(graph, &parameters, &input, &cotangent)?;
+        Ok(Start { graph, parameters, input, run, seeds })
+    }
+
+    /// |F(theta + change) - F(theta)| over the output's length, of each network.
+    fn moved(
+        &self,
+        change: impl FnMut(usize, usize, &str, &Tensor) -> candle_core::Result<Tensor>,
+    ) -> Result<Vec<f64>> {
         let changed = changed(&self.parameters, change)?;
         let output = forward(self.graph, &changed, &self.input)?;
-        let moved = || {
-            let difference = (&output - &self.run.output)?;
-            Ok((dot(&difference, &difference)? / dot(&self.run.output, &self.run.output)?).sqrt())
-        };
-        moved().map_err(Error::at("the change of the output"))
+        let difference = (&output - &self.run.output).map_err(Error::at("the change of the output"))?;
+        let (change, size) = (squares(&difference, self.seeds.count)?, squares(&self.run.output, self.seeds.count)?);
+        let ratios = (change / size).and_then(|ratios| ratios.sqrt()?.to_vec1());
+        ratios.map_err(Error::at("the change of the output"))
     }
 }
 
@@ -137,21 +150,12 @@ fn by_depth(
     lab: &Lab,
     name: &str,
     seeds: usize,
-    of: impl Fn(&Start) -> Result<f64> + Sync,
+    of: impl Fn(&Start) -> Result<Vec<f64>> + Sync,
 ) -> Result<Vec<Vec<(f64, f64)>>> {
     let mut lines = vec![Vec::new(); seeds];
     for blocks in DEPTHS {
-        let network = network(lab, name, blocks)?;
-        let graph = network.graph(lab.registry)?;
-        let one = |index: usize| {
-            let seed = lab.seed.wrapping_add(index as u64);
-            let parameters = Weights::new(seed).of(&graph, &lab.device, lab.dtype)?;
-            let input = draw_input(seed, network.shape, &lab.device, lab.dtype)?;
-            let cotangent = draw_cotangent(seed, network.shape, &lab.device, lab.dtype)?;
-            let run = run(&graph, &parameters, &input, &cotangent)?;
-            of(&Start { graph: &graph, parameters, input, run, seed })
-        };
-        let found = (0..lines.len()).into_par_iter().map(one).collect::<Result<Vec<f64>>>()?;
+        let graph = network(lab, name, blocks)?.graph(lab.registry)?;
+        let found = by_network(&graph, &lab.measurement(seeds), |stack| of(&Start::new(lab, &graph, stack)?))?;
         for (line, value) in lines.iter_mut().zip(found) {
             line.push(((blocks as f64).ln(), value.ln()));
         }
@@ -163,12 +167,12 @@ fn by_depth(
 const RATE: f64 = 1e-3;
 
 /// |F(theta - eta grad) - F(theta)|/eta of one step of the weight matrices, which the theorem is about.
-fn step_size(start: &Start) -> Result<f64> {
+fn step_size(start: &Start) -> Result<Vec<f64>> {
     let descend = |call: usize, order: usize, name: &str, tensor: &Tensor| match start.run.gradients[call].get(order) {
         Some(gradient) if name.starts_with("w_") => tensor - (gradient.tensor()? * RATE)?,
         _ => Ok(tensor.clone()),
     };
-    Ok(start.moved(descend)? / RATE)
+    Ok(start.moved(descend)?.into_iter().map(|moved| moved / RATE).collect())
 }
 
 fn step(lab: &Lab, share: f64, name: &str, accepted: Interval) -> Result<Vec<Evidence>> {
@@ -177,40 +181,77 @@ fn step(lab: &Lab, share: f64, name: &str, accepted: Interval) -> Result<Vec<Evi
 }
 
 /// The change of one step over the theorem's sum: v and w the scales of a sub-layer's two matrices, |theta* - theta| the step.
-fn theorem_4_2(lab: &Lab, share: f64) -> Result<Vec<Evidence>> {
-    let lines = by_depth(lab, "deepnorm", seeds(lab), |start| {
-        let blocks = start.graph.network.shape.blocks as f64;
-        let (alpha, beta) = ((2.0 * blocks).powf(0.25), (8.0 * blocks).powf(-0.25));
-        let mut calls = std::collections::BTreeMap::new();
-        for point in &Layout::new(start.graph).parameters {
-            if !["w_v", "w_o", "w_1", "w_2"].contains(&point.parameter.name.as_str()) {
-                continue;
-            }
-            if let Some(gradient) = start.run.gradients[point.call].get(point.order) {
-                *calls.entry(point.call).or_insert(0.0) += gradient.squared_norm().map_err(Error::at(&point.path))?;
-            }
+fn step_over_sum(start: &Start) -> Result<Vec<f64>> {
+    let blocks = start.graph.network.shape.blocks as f64;
+    let (alpha, beta) = ((2.0 * blocks).powf(0.25), (8.0 * blocks).powf(-0.25));
+    let mut calls = BTreeMap::new();
+    for point in &Layout::new(start.graph).parameters {
+        if !["w_v", "w_o", "w_1", "w_2"].contains(&point.parameter.name.as_str()) {
+            continue;
         }
-        let bound: f64 = calls.values().map(|squares: &f64| 2f64.sqrt() * beta / alpha * squares.sqrt()).sum();
-        Ok(step_size(start)? / bound)
-    })?;
+        if let Some(gradient) = start.run.gradients[point.call].get(point.order) {
+            let squares = gradient.squared_norms(start.seeds.count).and_then(|squares| squares.to_vec1::<f64>());
+            let sums = calls.entry(point.call).or_insert_with(|| vec![0.0; start.seeds.count]);
+            sums.iter_mut().zip(squares.map_err(Error::at(&point.path))?).for_each(|(sum, square)| *sum += square);
+        }
+    }
+    let sum = |network: usize| -> f64 {
+        calls.values().map(|squares: &Vec<f64>| 2f64.sqrt() * beta / alpha * squares[network].sqrt()).sum()
+    };
+    Ok(step_size(start)?.into_iter().enumerate().map(|(network, step)| step / sum(network)).collect())
+}
+
+fn theorem_4_2(lab: &Lab, share: f64) -> Result<Vec<Evidence>> {
+    let lines = by_depth(lab, "deepnorm", seeds(lab), step_over_sum)?;
     let none = Interval::around(0.0, 0.25);
     Ok(vec![Evidence::slope("exponent in N of change over sum", &lines, none, split(share, 1)).stating(0.0)])
 }
 
 /// The squared change of the output under a random change of every matrix, relative to its own size.
-fn random_change(lab: &Lab, share: f64, name: &str, accepted: Interval) -> Result<Vec<Evidence>> {
+fn randomly_moved(start: &Start) -> Result<Vec<f64>> {
     const SIZE: f64 = 0.01;
-    let lines = by_depth(lab, name, seeds(lab), |start| {
-        let mut stream = Stream::new(start.seed, &[name_key("random change")]);
-        let moved = start.moved(|_, _, name, tensor| {
-            if !name.starts_with("w_") {
-                return Ok(tensor.clone());
-            }
-            let noise = Tensor::from_vec(stream.normals(tensor.elem_count()), tensor.shape(), tensor.device())?;
-            let scale = SIZE / (tensor.dim(0)? as f64).sqrt();
-            tensor + (noise.to_dtype(tensor.dtype())? * scale)?
-        })?;
-        Ok(moved * moved)
+    let stream =
+        |network: usize| Stream::new(start.seeds.first.wrapping_add(network as u64), &[name_key("random change")]);
+    let mut streams: Vec<Stream> = (0..start.seeds.count).map(stream).collect();
+    let moved = start.moved(|_, _, name, tensor| {
+        if !name.starts_with("w_") {
+            return Ok(tensor.clone());
+        }
+        let entries = tensor.elem_count() / start.seeds.count;
+        let noise: Vec<f64> = streams.iter_mut().flat_map(|stream| stream.normals(entries)).collect();
+        let noise = Tensor::from_vec(noise, tensor.shape(), tensor.device())?;
+        let scale = SIZE / (tensor.dim(D::Minus2)? as f64).sqrt();
+        tensor + (noise.to_dtype(tensor.dtype())? * scale)?
     })?;
+    Ok(moved.into_iter().map(|moved| moved * moved).collect())
+}
+
+fn random_change(lab: &Lab, share: f64, name: &str, accepted: Interval) -> Result<Vec<Evidence>> {
+    let lines = by_depth(lab, name, seeds(lab), randomly_moved)?;
     Ok(vec![Evidence::slope("exponent of the squared change in N", &lines, accepted, split(share, 1))])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::op::Registry;
+
+    /// A device runs stacks, the host one network a pass.
+    #[test]
+    fn figures_of_a_stack_are_those_of_each_network_alone() {
+        let registry = Registry::builtin();
+        let lab = Lab { dtype: candle_core::DType::F64, ..Lab::quick(&registry, &[]) };
+        for name in ["deepnorm", "post-ln", "pre-ln"] {
+            let graph = network(&lab, name, 3).unwrap().graph(&registry).unwrap();
+            for figure in [step_size, step_over_sum, randomly_moved] {
+                let of = |first, count| figure(&Start::new(&lab, &graph, Seeds { first, count }).unwrap()).unwrap();
+                let (together, alone) = (of(5, 3), [of(5, 1), of(6, 1), of(7, 1)].concat());
+                for (together, alone) in together.iter().zip(&alone) {
+                    // f64's rounding over a change of a thousandth.
+                    assert!((together / alone - 1.0).abs() < 1e-9, "{name}: {together} for {alone}");
+                }
+                assert!((alone[0] / alone[1] - 1.0).abs() > 1e-6, "networks differ");
+            }
+        }
+    }
 }

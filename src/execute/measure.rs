@@ -1,17 +1,15 @@
 //! Figures over seeds: the law of a network as its weights are redrawn.
 
 use candle_core::{DType, Device};
-use rayon::prelude::*;
 
 use crate::effort;
-use crate::error::{Error, Result};
-use crate::execute::device::room;
+use crate::error::Result;
 use crate::execute::figures::Figures;
 use crate::execute::memory::{Need, need, one_seed_operations};
 use crate::execute::pass::{Source, pass};
+use crate::execute::stacks::in_stacks;
 use crate::execute::{Seeds, Weights, draw_cotangent, draw_input};
 use crate::fold::Graph;
-use crate::memory;
 use crate::op::Parameters;
 use crate::profile::{Draws, Kind, Layout};
 
@@ -44,7 +42,7 @@ pub fn measure(graph: &Graph, how: &Measurement) -> Result<Draws> {
 /// so that their differences vary less than themselves.
 ///
 /// # Errors
-/// A tensor operation that fails, with its site; [`Error::Memory`] where the networks do not fit, and [`Error::Effort`] where
+/// A tensor operation that fails, with its site; [`crate::error::Error::Memory`] where the networks do not fit, and [`crate::error::Error::Effort`] where
 /// they would run on the CPU for more than a day.
 pub fn measure_on_same_weights(graphs: &[&Graph], how: &Measurement) -> Result<Vec<Draws>> {
     let layouts: Vec<Layout> = graphs.iter().map(|graph| Layout::new(graph)).collect();
@@ -52,10 +50,8 @@ pub fn measure_on_same_weights(graphs: &[&Graph], how: &Measurement) -> Result<V
         effort::fits(graphs.iter().map(|graph| one_seed_operations(graph)).sum::<f64>() * how.seeds as f64)?;
     }
     let needs: Vec<Need> = graphs.iter().map(|graph| need(graph, how.dtype)).collect();
-    let stack = stack(graphs, &needs, how)?;
     let parts: Vec<_> = graphs.iter().zip(&needs).map(|(graph, need)| graph.parts(need.blocks)).collect();
-    let one_pass = |from: usize| -> Result<Vec<Vec<Vec<f64>>>> {
-        let seeds = Seeds { first: how.first_seed.wrapping_add(from as u64), count: stack.min(how.seeds - from) };
+    let one_pass = |seeds: Seeds| -> Result<Vec<Vec<Vec<f64>>>> {
         let mut weights = Weights::new(seeds);
         let of_graph = |((graph, layout), parts): ((&&Graph, &Layout), &Vec<_>)| {
             let input = draw_input(seeds, layout.shape, &how.device, how.dtype)?;
@@ -67,12 +63,8 @@ pub fn measure_on_same_weights(graphs: &[&Graph], how: &Measurement) -> Result<V
         };
         graphs.iter().zip(&layouts).zip(&parts).map(of_graph).collect()
     };
-    let starts: Vec<usize> = (0..how.seeds).step_by(stack).collect();
-    // Passes run beside each other on the host's cores; a device has one queue, and room for one stack.
-    let passes: Vec<Vec<Vec<Vec<f64>>>> = match how.device {
-        Device::Cpu => starts.into_par_iter().map(one_pass).collect::<Result<_>>()?,
-        _ => starts.into_iter().map(one_pass).collect::<Result<_>>()?,
-    };
+    let largest = needs.iter().map(|need| need.bytes).max().unwrap_or(0);
+    let passes: Vec<Vec<Vec<Vec<f64>>>> = in_stacks(graphs, largest, how, one_pass)?;
     let draws = |(g, layout): (usize, Layout)| Draws {
         kind: Kind::Measured,
         layout,
@@ -92,26 +84,5 @@ struct Drawn<'a> {
 impl Source for Drawn<'_> {
     fn parameters(&mut self, call: usize) -> Result<Parameters> {
         self.weights.of_call(self.graph, self.layout, call, &self.how.device, self.how.dtype)
-    }
-}
-
-/// How many networks of a measurement one pass stacks: one on the host, where products of small matrices lose nothing and
-/// seeds run on threads; on a device as many as it holds, so that small networks do not wait for launches.
-///
-/// # Errors
-/// [`crate::error::Error::Memory`] where not even one fits.
-fn stack(graphs: &[&Graph], needs: &[Need], how: &Measurement) -> Result<usize> {
-    let largest = needs.iter().map(|need| need.bytes).max().unwrap_or(0).max(1);
-    let stackable =
-        |graph: &&Graph| graph.calls.iter().all(|call| call.op.as_ref().is_none_or(|op| op.stacks(&call.site)));
-    match room(&how.device) {
-        None => {
-            let threads = rayon::current_num_threads().min(how.seeds.max(1)) as u64;
-            memory::fits(largest.saturating_mul(threads))?;
-            Ok(1)
-        }
-        Some(free) if largest > free => Err(Error::Memory { needed: largest, available: free }),
-        Some(free) if graphs.iter().all(stackable) => Ok(((free / largest) as usize).clamp(1, how.seeds.max(1))),
-        Some(_) => Ok(1),
     }
 }

@@ -10,9 +10,11 @@ mod measure;
 mod memory;
 mod pass;
 mod run;
+mod stacks;
 mod weights;
 
 pub use device::{cuda, describe};
 pub use measure::{Measurement, measure, measure_on_same_weights};
-pub use run::{Factors, Run, factors, forward, run};
+pub use run::{Factors, Run, Values, factors, forward, run};
+pub use stacks::by_network;
 pub use weights::{Seeds, Weights, draw_cotangent, draw_input};

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 
 use crate::error::{Error, Result};
 use crate::execute::pass::{Forward, Keep, Sink, Source, pass};
@@ -21,6 +21,42 @@ pub struct Run {
     pub input_cotangent: Option<Tensor>,
     /// By call, then in the order of `Response::parameters`; empty where no cotangent reaches the call.
     pub gradients: Vec<Vec<Gradient>>,
+}
+
+/// What a network's values and their cotangents were, on the host, each value `(1, tokens, width)`.
+#[derive(Clone, Debug)]
+pub struct Values {
+    pub output: Tensor,
+    /// The value at each of [`Graph::sites`].
+    pub sites: Vec<Tensor>,
+    /// The total cotangent at each of [`Graph::sites`]; `None` where the loss does not depend on it.
+    pub site_cotangents: Vec<Option<Tensor>>,
+}
+
+impl Run {
+    /// The values of each network of a stack.
+    ///
+    /// # Errors
+    /// Of tensors that are not of so many networks.
+    pub fn values(&self, networks: usize) -> candle_core::Result<Vec<Values>> {
+        let host = |tensor: &Tensor| tensor.to_device(&Device::Cpu);
+        let output = host(&self.output)?;
+        let sites = self.sites.iter().map(host).collect::<candle_core::Result<Vec<_>>>()?;
+        let cotangents = self.site_cotangents.iter().map(|cotangent| cotangent.as_ref().map(host).transpose());
+        let cotangents = cotangents.collect::<candle_core::Result<Vec<_>>>()?;
+        let of_network = |network: usize| {
+            let own = |tensor: &Tensor| tensor.narrow(0, network, 1);
+            Ok(Values {
+                output: own(&output)?,
+                sites: sites.iter().map(own).collect::<candle_core::Result<_>>()?,
+                site_cotangents: cotangents
+                    .iter()
+                    .map(|cotangent| cotangent.as_ref().map(own).transpose())
+                    .collect::<candle_core::Result<_>>()?,
+            })
+        };
+        (0..networks).map(of_network).collect()
+    }
 }
 
 /// The output alone.

@@ -27,11 +27,6 @@ impl Gradient {
         }
     }
 
-    /// The squared Frobenius norm, in f64.
-    pub fn squared_norm(&self) -> candle_core::Result<f64> {
-        self.squared_norms(1)?.get(0)?.to_scalar()
-    }
-
     /// The squared Frobenius norm in each of several stacked networks, `(networks,)` in f64. For an outer product by
     /// |X^T D|^2 = <X X^T, D D^T> where that is cheaper: in f64, whose products take twice as long, it costs
     /// 2 rows^2 (n_in + n_out) instead of rows n_in n_out.
