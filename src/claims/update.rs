@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use candle_core::{D, Tensor};
+use rayon::prelude::*;
 
 use crate::claims::experiment::Network;
 use crate::claims::figures::{TENTH, seeds};
@@ -218,8 +219,8 @@ fn randomly_moved(start: &Start) -> Result<Vec<f64>> {
             return Ok(tensor.clone());
         }
         let entries = tensor.elem_count() / start.seeds.count;
-        let noise: Vec<f64> = streams.iter_mut().flat_map(|stream| stream.normals(entries)).collect();
-        let noise = Tensor::from_vec(noise, tensor.shape(), tensor.device())?;
+        let noise: Vec<_> = streams.par_iter_mut().map(|stream| stream.normals(entries)).collect();
+        let noise = Tensor::from_vec(noise.concat(), tensor.shape(), tensor.device())?;
         let scale = SIZE / (tensor.dim(D::Minus2)? as f64).sqrt();
         tensor + (noise.to_dtype(tensor.dtype())? * scale)?
     })?;

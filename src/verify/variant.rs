@@ -76,8 +76,12 @@ pub fn verify_together(placements: &[Placement], trial: &Trial, registry: &Regis
         .into_iter()
         .map(|((placement, shape), setting)| Graph::new(&placement.at(*shape)?, setting, registry))
         .collect::<Result<Vec<_>>>()?;
-    let predicted = graphs.par_iter().map(predict).collect::<Result<Vec<_>>>()?;
-    let measured = measure_on_same_weights(&graphs.iter().collect::<Vec<_>>(), &trial.how)?;
+    // Beside each other: the host predicts while a device measures.
+    let (predicted, measured) = rayon::join(
+        || graphs.par_iter().map(predict).collect::<Result<Vec<_>>>(),
+        || measure_on_same_weights(&graphs.iter().collect::<Vec<_>>(), &trial.how),
+    );
+    let (predicted, measured) = (predicted?, measured?);
     let judge = |((graph, predicted), first): ((&Graph, _), crate::profile::Draws)| {
         let agreement =
             agreement(predicted, &first.profile(), |numbers| match measure(graph, &of_numbers(&trial.how, numbers)) {
