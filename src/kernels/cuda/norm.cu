@@ -78,7 +78,7 @@ template <int LANES, int K, int V, int ROWS> __device__ __forceinline__ void for
 
 // One row a block.
 template <int V, class Row> __device__ __forceinline__ void forward_block(FORWARD_SIGNATURE) {
-    BLOCK_TEAM(team);
+    BLOCK_TEAM(team, 0);
     const long long row = blockIdx.x;
     Row held(team, width);
     held.read(x + row * width);
@@ -314,10 +314,11 @@ template <int V> struct SharedSums {
 };
 
 // One chunk a block, a row after the other. The factors lie in a row of shared memory after the sums.
-template <int K, int V, Next NEXT, class Sums> __device__ __forceinline__ void backward_block(BACKWARD_SIGNATURE) {
+template <int K, int V, Next NEXT, class Sums, int SIZE = 0>
+__device__ __forceinline__ void backward_block(BACKWARD_SIGNATURE) {
     Sums sums(dynamic_shared, width);
     const Columns<V> factors(dynamic_shared + Sums::ROWS * width * sizeof(Real), width);
-    BLOCK_TEAM(team);
+    BLOCK_TEAM(team, SIZE);
     const Chunk chunk(group_rows, chunk_rows);
     const bool centred = flags & CENTRED;
     const Factors<Distant<V>> own(team, width, gain ? gain + chunk.group * width : gain, flags & ONE_PLUS);
@@ -337,7 +338,7 @@ template <int K, int V, Next NEXT, class Sums> __device__ __forceinline__ void b
 
 // As backward_block for rows too long for registers; the strip itself is the place of the sums.
 template <int V> __device__ __forceinline__ void backward_distant(BACKWARD_SIGNATURE) {
-    BLOCK_TEAM(team);
+    BLOCK_TEAM(team, 0);
     const Chunk chunk(group_rows, chunk_rows);
     const Factors<Distant<V>> factors(team, width, gain ? gain + chunk.group * width : gain, flags & ONE_PLUS);
     const int centred = flags & CENTRED;
@@ -433,7 +434,7 @@ BACKWARD_WARPS(vector, 4, 2, FULL, IN_REGISTERS, Resident<2 COMMA FULL>, 4)
 BACKWARD_WARPS(vector, 8, 2, FULL, IN_REGISTERS, Resident<2 COMMA FULL>, 4)
 BACKWARD_WARPS(vector, 16, 2, FULL, IN_REGISTERS, Resident<2 COMMA FULL>, 4)
 BACKWARD_BLOCK(vector_block, (backward_block<2, FULL, IN_REGISTERS, RegisterSums<2, FULL>>))
-BACKWARD_BLOCK(vector_block_wide, (backward_block<4, FULL, IN_CACHE, SharedSums<FULL>>))
+BACKWARD_BLOCK(vector_block_wide, (backward_block<4, FULL, IN_CACHE, SharedSums<FULL>, 512>))
 #else
 BACKWARD_WARPS(vector, 4, 2, FULL, IN_MEMORY, Resident<2 COMMA FULL>, 5)
 BACKWARD_WARPS(vector, 8, 2, FULL, IN_MEMORY, Resident<2 COMMA FULL>, 5)
@@ -444,7 +445,7 @@ BACKWARD_WARPS(vector, 32, 4, FULL, IN_MEMORY, Resident<4 COMMA FULL>, 4)
 BACKWARD_WARPS(vector, 32, 6, FULL, IN_MEMORY, Distant<FULL>, 3)
 BACKWARD_WARPS(vector, 32, 8, FULL, IN_MEMORY, Distant<FULL>, 3)
 BACKWARD_BLOCK(vector_block, (backward_block<4, FULL, IN_REGISTERS, SharedSums<FULL>>))
-BACKWARD_BLOCK(vector_block_wide, (backward_block<8, FULL, IN_CACHE, SharedSums<FULL>>))
+BACKWARD_BLOCK(vector_block_wide, (backward_block<8, FULL, IN_CACHE, SharedSums<FULL>, 512>))
 #endif
 BACKWARD_BLOCK(vector_distant, backward_distant<FULL>)
 BACKWARD_WARPS(scalar, 32, 4, 1, IN_MEMORY, Resident<4 COMMA 1>, 6)

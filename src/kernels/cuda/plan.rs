@@ -7,6 +7,8 @@
 pub const FAN: usize = 64;
 /// Multiprocessors that the blocks of the backward pass are shared out to: of an H100 and an H200.
 const MULTIPROCESSORS: usize = 132;
+/// Threads of `backward_*_block_wide`, which knows their number when it is compiled.
+const WIDE: usize = 512;
 /// Threads and bytes of shared memory that a multiprocessor gives to blocks of 128 registers a thread.
 const RESIDENT: (usize, usize) = (512, 220 << 10);
 
@@ -40,6 +42,16 @@ enum Team {
     /// Threads of a block, whole warps, and the most vectors that one of them holds.
     Block(usize, usize),
     Distant,
+}
+
+impl Team {
+    /// With all threads of the wide block, where so many vectors a thread make it one.
+    fn wide(self, vectors: usize) -> Self {
+        match self {
+            Team::Block(_, held) if held == vectors => Team::Block(WIDE, held),
+            other => other,
+        }
+    }
 }
 
 impl Rows {
@@ -85,9 +97,9 @@ impl Rows {
     fn backward_team(&self) -> Team {
         match (self.vector(), self.bytes) {
             (1, _) => self.team(&[4, 16, 32], &[(16, 512)]),
-            (vector, 2) if self.width > 32 * vector => self.team_of_block(&[(2, 512), (4, 512)]),
+            (vector, 2) if self.width > 32 * vector => self.team_of_block(&[(2, 512), (4, WIDE)]).wide(4),
             (_, 2) => self.team(&[], &[]),
-            _ => self.team(&[3, 4, 6, 8], &[(4, 512), (8, 512)]),
+            _ => self.team(&[3, 4, 6, 8], &[(4, 512), (8, WIDE)]).wide(8),
         }
     }
 

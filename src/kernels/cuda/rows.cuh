@@ -150,17 +150,18 @@ template <int LANES> struct Warp {
     }
 };
 
-// All threads of the block, whole warps. The buffer alternates: who writes it again has met a barrier after the last read.
-struct Block {
+// All threads of the block, whole warps: SIZE where it is known when it is compiled, and a thread's places are constants. The
+// buffer alternates: who writes it again has met a barrier after the last read.
+template <int SIZE = 0> struct Block {
     Real (*shared)[4][32];
     int turn;
 
     __device__ __forceinline__ int lane() const { return threadIdx.x; }
-    __device__ __forceinline__ int size() const { return blockDim.x; }
+    __device__ __forceinline__ int size() const { return SIZE ? SIZE : blockDim.x; }
 
     template <int M> __device__ __forceinline__ void sum(Real (&values)[M]) {
         const Warp<32> warp;
-        const int warps = blockDim.x / 32, lanes = 32 / M, m = warp.lane() / lanes, first = warp.lane() % lanes;
+        const int warps = size() / 32, lanes = 32 / M, m = warp.lane() / lanes, first = warp.lane() % lanes;
         Real one = warp.one_of(values);
         if (warps > 1) {
             if (first == 0) shared[turn][m][threadIdx.x / 32] = one;
@@ -178,15 +179,15 @@ struct Block {
         const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
         if (lane == 0) shared[turn][0][warp] = value;
         __syncthreads();
-        value = shared[turn][0][lane < int(blockDim.x) / 32 ? lane : 0];
+        value = shared[turn][0][lane < size() / 32 ? lane : 0];
         turn ^= 1;
         return Warp<32>().largest(value);
     }
 };
 
-#define BLOCK_TEAM(name) \
+#define BLOCK_TEAM(name, size) \
     __shared__ Real name##_shared[2][4][32]; \
-    Block name = {name##_shared, 0}
+    Block<size> name = {name##_shared, 0}
 
 // Asks the memory for a row of whole 16 bytes, so that a later read finds it in the device's cache.
 __device__ __forceinline__ void prefetch(const Stored *row, int width) {

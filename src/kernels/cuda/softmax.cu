@@ -63,7 +63,7 @@ template <int LANES, int K, int V> __device__ __forceinline__ void softmax_warps
 }
 
 template <int V, class Row> __device__ __forceinline__ void softmax_block(SOFTMAX_SIGNATURE) {
-    BLOCK_TEAM(team);
+    BLOCK_TEAM(team, 0);
     Row held(team, width);
     held.read(x + (long long)blockIdx.x * width);
     softmax_row<V>(team, held, y + (long long)blockIdx.x * width);
@@ -80,7 +80,7 @@ template <int LANES, int K, int V> __device__ __forceinline__ void backward_warp
 }
 
 template <int V, class Row> __device__ __forceinline__ void backward_block(BACKWARD_SIGNATURE) {
-    BLOCK_TEAM(team);
+    BLOCK_TEAM(team, 0);
     Row held(team, width), cotangent(team, width);
     held.read(y + (long long)blockIdx.x * width);
     cotangent.read(dy + (long long)blockIdx.x * width);
