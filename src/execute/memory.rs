@@ -18,40 +18,73 @@ pub struct Need {
     pub bytes: u64,
 }
 
+/// Numbers of one network.
+struct Sizes {
+    weights: u64,
+    /// Of the largest matrix.
+    largest: u64,
+    /// What a pass keeps for its way back.
+    kept: u64,
+}
+
+impl Sizes {
+    fn of(graph: &Graph) -> Self {
+        let shape = graph.network.shape;
+        let tokens = shape.tokens as u64;
+        let mut sizes = Sizes { weights: 0, largest: 0, kept: 0 };
+        for point in &Layout::new(graph).parameters {
+            let sides: Vec<u64> = point.parameter.shape.iter().map(|n| *n as u64).collect();
+            let matrix = sides.iter().fold(1, |product: u64, n| product.saturating_mul(*n));
+            sizes.weights = sizes.weights.saturating_add(matrix);
+            sizes.largest = sizes.largest.max(matrix);
+            // What enters and leaves a matrix; a norm keeps two values.
+            sizes.kept = sizes.kept.saturating_add(tokens.saturating_mul(sides.iter().sum::<u64>()));
+        }
+        for node in &graph.nodes {
+            let softmax = match node {
+                Node::Apply { .. } => tokens.saturating_mul(tokens).saturating_mul(shape.heads as u64),
+                _ => 0,
+            };
+            sizes.kept = sizes.kept.saturating_add(value(graph)).saturating_add(softmax);
+        }
+        sizes
+    }
+
+    /// Bytes of matrices that are kept as they were drawn, the host's in f64.
+    fn drawn(&self, number: u64) -> u64 {
+        let bytes = |numbers: u64| numbers.saturating_mul(number + 8);
+        bytes(self.weights).min(HELD as u64).max(bytes(self.largest))
+    }
+}
+
+/// Numbers of one value.
+fn value(graph: &Graph) -> u64 {
+    (graph.network.shape.tokens as u64).saturating_mul(graph.network.shape.width as u64)
+}
+
 /// The parts in which a pass over a graph runs, and what it holds at its highest.
 ///
 /// Values kept for the way back are those of one part, and between the parts of the streams: least for parts of sqrt(N)
 /// blocks.
 pub fn need(graph: &Graph, dtype: DType) -> Need {
-    let shape = graph.network.shape;
-    let tokens = shape.tokens as u64;
     let number = dtype.size_in_bytes() as u64;
-    let (mut weights, mut largest, mut kept) = (0u64, 0u64, 0u64);
-    for point in &Layout::new(graph).parameters {
-        let sizes: Vec<u64> = point.parameter.shape.iter().map(|n| *n as u64).collect();
-        let matrix = sizes.iter().fold(1, |product: u64, n| product.saturating_mul(*n));
-        weights = weights.saturating_add(matrix);
-        largest = largest.max(matrix);
-        // What enters and leaves a matrix; a norm keeps two values.
-        kept = kept.saturating_add(tokens.saturating_mul(sizes.iter().sum::<u64>()));
-    }
-    let value = tokens.saturating_mul(shape.width as u64);
-    for node in &graph.nodes {
-        let softmax = match node {
-            Node::Apply { .. } => tokens.saturating_mul(tokens).saturating_mul(shape.heads as u64),
-            _ => 0,
-        };
-        kept = kept.saturating_add(value).saturating_add(softmax);
-    }
-    let kept = kept.saturating_mul(number);
-    let blocks = if kept <= KEPT { shape.blocks } else { shape.blocks.isqrt().max(1) };
-    let parts = shape.blocks.div_ceil(blocks);
+    let (all, sizes) = (graph.network.shape.blocks, Sizes::of(graph));
+    let kept = sizes.kept.saturating_mul(number);
+    let blocks = if kept <= KEPT { all } else { all.isqrt().max(1) };
+    let parts = all.div_ceil(blocks);
     let starts: u64 = graph.parts(blocks).iter().map(|part| graph.live_at(part.start).count() as u64).sum();
-    // The host draws a matrix in f64; a cotangent stands beside each value of the part that is swept.
-    let drawn = weights.saturating_mul(number + 8).min(HELD as u64).max(largest.saturating_mul(number + 8));
-    let between = starts.saturating_mul(value).saturating_mul(number);
-    let bytes = drawn.saturating_add((kept / parts as u64).saturating_mul(2)).saturating_add(between);
+    // A cotangent stands beside each value of the part that is swept.
+    let between = starts.saturating_mul(value(graph)).saturating_mul(number);
+    let bytes = sizes.drawn(number).saturating_add((kept / parts as u64).saturating_mul(2)).saturating_add(between);
     Need { blocks, bytes }
+}
+
+/// Bytes of a pass that keeps all: weights, values and cotangents.
+pub fn need_of_all(graph: &Graph, dtype: DType) -> u64 {
+    let number = dtype.size_in_bytes() as u64;
+    let sizes = Sizes::of(graph);
+    let kept = sizes.kept.saturating_mul(2).saturating_add(sizes.weights).saturating_mul(number);
+    sizes.drawn(number).saturating_add(kept)
 }
 
 /// Floating-point operations of one seed: every entry of a matrix is drawn (some 20) and meets each token three times,

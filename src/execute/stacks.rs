@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::execute::device::room;
-use crate::execute::memory::need;
+use crate::execute::memory::need_of_all;
 use crate::execute::{Measurement, Seeds};
 use crate::fold::Graph;
 use crate::memory;
@@ -19,9 +19,7 @@ pub fn by_network<T: Send>(
     how: &Measurement,
     of: impl Fn(Seeds) -> Result<Vec<T>> + Sync,
 ) -> Result<Vec<T>> {
-    let need = need(graph, how.dtype);
-    let parts = graph.network.shape.blocks.div_ceil(need.blocks) as u64;
-    Ok(in_stacks(&[graph], need.bytes.saturating_mul(parts), how, of)?.into_iter().flatten().collect())
+    Ok(in_stacks(&[graph], need_of_all(graph, how.dtype), how, of)?.into_iter().flatten().collect())
 }
 
 /// One result a pass, over all seeds of a measurement, where one network of `bytes` is the largest.
