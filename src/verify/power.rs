@@ -21,8 +21,8 @@ impl Evidence {
     ///
     /// An interval narrows as one over the square root of the draws; it is to reach two thirds of the way from what was found
     /// to the nearest end of what is accepted, which is taken to be a deviation away at least, as what was found is off by
-    /// about that much. Where it is so near that the most draws would not tell even if it were
-    /// a deviation farther, none are asked for: what lies on an end is not decided by any number.
+    /// about that much. Where it is so near that the most draws would not tell even if it were a deviation farther, none are
+    /// asked for: what lies on an end is not decided by any number.
     ///
     /// ```
     /// use normative::verify::{Evidence, Interval};
