@@ -22,7 +22,9 @@ impl Item {
         let open = |finding: &Finding| finding.verdict == Verdict::Undecided;
         let mut times = 1;
         for look in 1..LOOKS {
-            let Some(more) = findings.iter().filter(|finding| open(finding)).filter_map(draws_to_decide).max() else { break };
+            let Some(more) = findings.iter().filter(|finding| open(finding)).filter_map(draws_to_decide).max() else {
+                break;
+            };
             times *= more;
             let fresh = match (self.judge)(&lab.again(look, times)) {
                 // More than fits: what the last look left open stays so.
