@@ -108,6 +108,22 @@ mod tests {
     }
 
     #[test]
+    fn a_refuted_finding_with_an_open_figure_is_not_looked_at_again() {
+        static LOOKED: Mutex<usize> = Mutex::new(0);
+        let judge = |lab: &Lab| {
+            *LOOKED.lock().unwrap() += 1;
+            let mean = |mean: f64| {
+                let values: Vec<f64> = Stream::new(lab.seed, &[]).normals(16).iter().map(|z| mean + z).collect();
+                Evidence::mean("mean", &values, Interval::at_least(0.0), 1e-6)
+            };
+            Ok(vec![Finding::of("planted", vec![mean(-5.0), mean(0.5)])])
+        };
+        let finding = judged(&Item { key: "planted".into(), judge: Box::new(judge) }, 7);
+        assert_eq!(finding.evidence[1].verdict(), Verdict::Undecided);
+        assert_eq!((finding.verdict, *LOOKED.lock().unwrap()), (Verdict::Refuted, 1));
+    }
+
+    #[test]
     fn what_is_open_has_more_draws_all_of_them_fresh_and_the_first_ones_replay() {
         static LOOKED: Mutex<Vec<(u64, usize)>> = Mutex::new(Vec::new());
         let finding = judged(&not_below_zero(0.5, 1e-6, &LOOKED), 7);
