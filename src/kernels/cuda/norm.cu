@@ -92,12 +92,12 @@ template <int V, class Row> __device__ __forceinline__ void forward_block(FORWAR
 #define BACKWARD_ARGUMENTS x, gain, dy, dx, strips, group_rows, chunk_rows, width, flags, eps
 
 // Of g = factor dy: its sum and that of g c, in the sweep of the squares.
-template <class Row, class Gain> struct Along {
+template <class Row, class Gain> struct CotangentSums {
     static constexpr int COUNT = 2;
     const Row &dy;
     const Gain &gain;
 
-    // z is about c within 2^20, and g c within as much of g z.
+    // 1/std is then within 2^20 of 1, and so is g z of g c.
     static __device__ __forceinline__ Real least() { return Real(0x1p-40); }
     static __device__ __forceinline__ Real most() { return Real(0x1p40); }
 
@@ -119,7 +119,7 @@ template <int V, class Team, class Row, class Gain, class Share>
 __device__ __forceinline__ void pull_back(Team &team, const Row &x, const Row &dy, const Gain &gain,
                                           Stored *__restrict__ dx, int flags, double eps, Share share) {
     Real sums[2];
-    const Statistics s = statistics(team, x, flags & CENTRED, eps, Along<Row, Gain>{dy, gain}, sums);
+    const Statistics s = statistics(team, x, flags & CENTRED, eps, CotangentSums<Row, Gain>{dy, gain}, sums);
     const Real over = Real(1) / Real(x.width);
     // mean(g), 0 where nothing is centred, and mean(g z).
     const Real mean = flags & CENTRED ? sums[0] * over : Real(0);

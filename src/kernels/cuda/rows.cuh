@@ -121,11 +121,11 @@ template <int LANES> struct Warp {
                 left[m] = (upper ? left[m + half] : left[m]) + __shfl_xor_sync(members(), others, apart);
             }
         }
-        return along<M>(left[0]);
+        return part_sum<M>(left[0]);
     }
 
     // The sum over the LANES / M lanes that have parts of the same.
-    template <int M> __device__ __forceinline__ Real along(Real part) const {
+    template <int M> __device__ __forceinline__ Real part_sum(Real part) const {
 #pragma unroll
         for (int apart = LANES / M / 2; apart > 0; apart /= 2) part += __shfl_xor_sync(members(), part, apart);
         return part;
@@ -168,7 +168,7 @@ template <int SIZE = 0> struct Block {
             __syncthreads();
             one = 0;
             for (int w = first; w < warps; w += lanes) one += shared[turn][m][w];
-            one = warp.along<M>(one);
+            one = warp.part_sum<M>(one);
             turn ^= 1;
         }
         warp.share(one, values);
