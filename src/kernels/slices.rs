@@ -140,7 +140,7 @@ impl Norm {
     /// Halves the rows until a part is not worth a thread.
     fn split<S: Storage>(&self, task: Forward<'_, S>, rows: usize) {
         if rows * self.width <= GRAIN || rows == 1 || rayon::current_num_threads() == 1 {
-            return self.path.run(task);
+            return S::forward(self.path, task);
         }
         let (first, at) = (rows / 2, rows / 2 * self.width);
         let (x, y) = (task.x.split_at(at), task.y.split_at_mut(at));
@@ -170,18 +170,9 @@ impl Norm {
             let Back { x, dy, gain, statistics, past, dx } = back;
             let (centred, eps) = (self.centred, self.convention.eps);
             let strip_of = &mut strip;
-            self.path.run(Backward {
-                x,
-                dy: dy.output,
-                dsum: dy.sum,
-                gain,
-                centred,
-                eps,
-                statistics,
-                past,
-                dx,
-                strip: strip_of,
-            });
+            let rows =
+                Backward { x, dy: dy.output, dsum: dy.sum, gain, centred, eps, statistics, past, dx, strip: strip_of };
+            S::backward(self.path, rows);
             return strip;
         }
         let first = CHUNK * rows.div_ceil(CHUNK).next_power_of_two() / 2;

@@ -4,6 +4,9 @@
 
 use half::{bf16, f16};
 
+use super::backward::Backward;
+use super::dispatch::Path;
+use super::forward::Forward;
 use super::lanes::{LANES, Lanes, Real};
 use super::registers::{Halves, Machine};
 
@@ -20,6 +23,23 @@ pub trait Storage: Copy + Default + Send + Sync + 'static {
     fn store<M: Machine>(values: <Self::Real as Real>::Lanes<M>, to: &mut [Self; LANES]);
     /// As `store`; past the caches where `past` and the machine can.
     fn stream<M: Machine>(values: <Self::Real as Real>::Lanes<M>, to: &mut [Self; LANES], past: bool);
+
+    /// The kernel for this type. Not generic, so that it is compiled here, once: a crate that calls a generic one
+    /// compiles every path of it again, five megabytes of code.
+    fn forward(path: Path, rows: Forward<'_, Self>);
+    /// As `forward`.
+    fn backward(path: Path, rows: Backward<'_, Self>);
+}
+
+macro_rules! kernels {
+    () => {
+        fn forward(path: Path, rows: Forward<'_, Self>) {
+            path.run(rows);
+        }
+        fn backward(path: Path, rows: Backward<'_, Self>) {
+            path.run(rows);
+        }
+    };
 }
 
 macro_rules! plain {
@@ -47,6 +67,7 @@ macro_rules! plain {
             fn stream<M: Machine>(values: <$t as Real>::Lanes<M>, to: &mut [$t; LANES], past: bool) {
                 if past { values.stream(to) } else { values.store(to) }
             }
+            kernels!();
         }
     };
 }
@@ -86,6 +107,8 @@ impl Storage for bf16 {
     fn stream<M: Machine>(values: M::F32, to: &mut [bf16; LANES], past: bool) {
         values.to_bf16(to, past);
     }
+
+    kernels!();
 }
 
 impl Storage for f16 {
@@ -131,6 +154,8 @@ impl Storage for f16 {
     fn stream<M: Machine>(values: M::F32, to: &mut [f16; LANES], past: bool) {
         values.to_f16(to, past);
     }
+
+    kernels!();
 }
 
 #[cfg(test)]
