@@ -337,15 +337,24 @@ mod x86 {
 
         #[inline(always)]
         fn to_bf16(self, to: &mut [bf16; LANES], past: bool) {
-            for i in 0..2 {
-                let sixteen = &mut to[16 * i..16 * i + 16];
-                unsafe {
-                    // As `rounded`, 16 at once.
-                    let bits = _mm512_castps_si512(self.0[i]);
-                    let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
-                    let up = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
-                    put(_mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(up)), sixteen, past);
+            // Words 1, 3, 5, ... of both registers: the upper halves, without a shift.
+            const UPPER: [u16; LANES] = {
+                let mut word = [1; LANES];
+                let mut i = 1;
+                while i < LANES {
+                    word[i] = word[i - 1] + 2;
+                    i += 1;
                 }
+                word
+            };
+            unsafe {
+                let halves = _mm512_permutex2var_epi16(
+                    round_up(self.0[0]),
+                    _mm512_loadu_si512(UPPER.as_ptr().cast()),
+                    round_up(self.0[1]),
+                );
+                let to: *mut __m512i = to.as_mut_ptr().cast();
+                if past && to.is_aligned() { _mm512_stream_si512(to, halves) } else { _mm512_storeu_si512(to, halves) }
             }
         }
 
@@ -428,6 +437,17 @@ mod x86 {
         // SAFETY: as in `registers`; the slice is as long as the register, and the first store wants no alignment.
         unsafe {
             if past && to.is_aligned() { _mm256_stream_si256(to, halves) } else { _mm256_storeu_si256(to, halves) }
+        }
+    }
+
+    /// Numbers of which the upper half is rounded as [`rounded`] does; the lower half means nothing.
+    #[inline(always)]
+    unsafe fn round_up(x: __m512) -> __m512i {
+        // SAFETY: as in `registers`; no memory is touched.
+        unsafe {
+            let bits = _mm512_castps_si512(x);
+            let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+            _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd)
         }
     }
 
