@@ -320,7 +320,7 @@ mod x86 {
     }
 
     // SAFETY of every block: as in `registers`; bf16 and f16 are transparent over u16, and pointers are to 16 of them within
-    // an array of 32.
+    // an array of 32, or to all of it; what is streamed is aligned.
     impl Halves for Avx512F32 {
         #[inline(always)]
         fn from_bf16(from: &[bf16; LANES]) -> Self {
