@@ -7,13 +7,6 @@ use normative::op::Registry;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// `mi_option_purge_delay`, which the bindings leave out: after how many milliseconds freed memory goes back to the system.
-const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
-
 fn main() {
-    // After the default, 10 ms, pages are cleared anew between two uses of one buffer: a sixth of the time of `verify`.
-    // A second is longer than a network takes, and short enough that what one command frees is there for the next request.
-    // SAFETY: the allocator's options are integers of its own that may be set at any time.
-    unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, 1000) };
     std::process::exit(normative::cli::main_with(Registry::builtin()));
 }
