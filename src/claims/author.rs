@@ -108,6 +108,7 @@ fn growth(lab: &Lab, subject: &Subject, alpha: f64) -> Result<Vec<Evidence>> {
     Ok(Evidence::growth(
         format!("second moment behind blocks {}, {}, {deepest}", deepest / 4, deepest / 2),
         &ladders,
+        2,
         class,
         alpha,
     ))

@@ -1,7 +1,7 @@
 //! Growth laws of any placement, a user's included: exponents by depth and width, against the closed form's.
 //!
 //! The closed form gives the law at once; the exact law (sampled, at any depth) gives the exponent with its interval. By
-//! depth means over the blocks of one network: between block N/4 and N.
+//! depth means over the blocks of one network: between block N/4 and N, in the full tier N/16 and N.
 //!
 //! Gradients of some placements spread far more between draws than others': a first look has few draws, and further ones as
 //! many as their spread asks for.
@@ -108,9 +108,18 @@ fn draws(lab: &Lab) -> usize {
 fn deep(lab: &Lab, subject: &Subject) -> Shape {
     let blocks = match lab.tier {
         Tier::Quick => 16,
-        Tier::Full => 1000,
+        Tier::Full => 1024,
     };
     Shape { blocks, tokens: TOKENS, ..subject.shape }
+}
+
+/// Between the depths of a ladder. A class is in the increment of the second step over that of the first, which quadruplings
+/// tell from the next class's with a seventh of the draws that doublings need; the quick tier has no depth for them.
+fn step(lab: &Lab) -> usize {
+    match lab.tier {
+        Tier::Quick => 2,
+        Tier::Full => 4,
+    }
 }
 
 fn network(subject: &Subject, shape: Shape) -> Network {
@@ -143,7 +152,8 @@ fn by_depth(lab: &Lab, subject: &Subject, quantity: Quantity, alpha: f64) -> Res
     let shape = deep(lab, subject);
     let network = network(subject, shape);
     let profile = predict(&network.graph(lab.registry)?)?;
-    let blocks = [shape.blocks / 4, shape.blocks / 2, shape.blocks];
+    let step = step(lab);
+    let blocks = [shape.blocks / (step * step), shape.blocks / step, shape.blocks];
     let mut ladder = [0.0; 3];
     for (rung, block) in ladder.iter_mut().zip(blocks) {
         *rung = measure(quantity, predicted(&profile, block, quantity)?);
@@ -160,14 +170,15 @@ fn by_depth(lab: &Lab, subject: &Subject, quantity: Quantity, alpha: f64) -> Res
     let pairs = pairs(&found[0], &found[2]);
     let ratio = blocks[2] as f64 / blocks[0] as f64;
     let exponent = (ladder[2] / ladder[0]).ln() / ratio.ln();
-    let class = class(ladder);
+    let class = class(ladder, step);
     let figure = format!("{}, {}: exponent in l, l = {}..{}", name(quantity), word(class), blocks[0], blocks[2]);
     let parts = if lab.tier == Tier::Full && quantity == Quantity::SecondMoment { 2.0 } else { 1.0 };
     let accepted = around(lab, exponent);
     let mut evidence = vec![Evidence::exponent(figure, &pairs, ratio, accepted, alpha / parts).stating(exponent)];
     if parts == 2.0 {
         let ladders: Vec<[f64; 3]> = (0..found[0].len()).map(|i| [found[0][i], found[1][i], found[2][i]]).collect();
-        evidence.extend(Evidence::growth(format!("second moment, {}", word(class)), &ladders, class, alpha / parts));
+        let figure = format!("second moment, {}", word(class));
+        evidence.extend(Evidence::growth(figure, &ladders, step, class, alpha / parts));
     }
     Ok(evidence)
 }
@@ -242,15 +253,16 @@ fn word(class: Growth) -> &'static str {
     Growth::NAMES.iter().find(|(_, known)| *known == class).map_or("", |(word, _)| word)
 }
 
-/// The class of y(n), y(2n), y(4n), by the contrasts of [`Evidence::growth`]: constant within a factor 4^(1/4), else by the
-/// increment of the second doubling over that of the first.
-fn class(y: [f64; 3]) -> Growth {
+/// The class of y(n), y(s n), y(s^2 n), by the contrasts of [`Evidence::growth`]: constant within a factor s^(2/4), else by the
+/// increment of the second step over that of the first.
+fn class(y: [f64; 3], step: usize) -> Growth {
+    let s = step as f64;
     let ratio = (y[2] / y[0]).ln().abs();
-    let exponent = ((y[2] - y[1]) / (y[1] - y[0])).log2();
+    let exponent = ((y[2] - y[1]) / (y[1] - y[0])).log(s);
     let logarithms = y.map(f64::ln);
-    let of_logarithm = ((logarithms[2] - logarithms[1]) / (logarithms[1] - logarithms[0])).log2();
+    let of_logarithm = ((logarithms[2] - logarithms[1]) / (logarithms[1] - logarithms[0])).log(s);
     match () {
-        () if ratio <= HALFWAY * 4f64.ln() => Growth::Constant,
+        () if ratio <= HALFWAY * 2.0 * s.ln() => Growth::Constant,
         () if of_logarithm > 0.5 => Growth::Exponential,
         () if exponent <= 0.25 => Growth::Logarithmic,
         () if exponent <= 0.75 => Growth::SquareRoot,
@@ -271,7 +283,8 @@ mod tests {
             (|n| 1.0 + n, Growth::Linear),
             (|n| (n / 16.0).exp2(), Growth::Exponential),
         ] {
-            assert_eq!(class([16.0, 32.0, 64.0].map(law)), class_of_it);
+            assert_eq!(class([16.0, 32.0, 64.0].map(law), 2), class_of_it);
+            assert_eq!(class([4.0, 16.0, 64.0].map(law), 4), class_of_it);
         }
     }
 }

@@ -99,13 +99,19 @@ impl Evidence {
         Evidence::judged(figure, Method::Exponent, raw, accepted, alpha, pairs.len())
     }
 
-    /// The class of a growth law, from one ladder (y(n), y(2n), y(4n)) a seed; every part must be verified.
+    /// The class of a growth law, from one ladder (y(n), y(s n), y(s^2 n)) a seed, s the step; every part must be verified.
     ///
-    /// By contrasts that are linear in y, so that their means need no bias correction: the increment of the second doubling
-    /// over that of the first is 2^p for a + b n^p and 1 for a + b ln n, whatever a. Boundaries between classes lie halfway, at
-    /// exponents of 1/4, 3/4 and 5/4. Constant: within a factor 4^(1/4) over two doublings. Exponential: faster than the square
+    /// By contrasts that are linear in y, so that their means need no bias correction: the increment of the second step
+    /// over that of the first is s^p for a + b n^p and 1 for a + b ln n, whatever a. Boundaries between classes lie halfway, at
+    /// exponents of 1/4, 3/4 and 5/4. Constant: within a factor s^(2/4) over both steps. Exponential: faster than the square
     /// of n, which an exponential law is once the ladder's first step multiplies it by e^(1/2) or more.
-    pub fn growth(figure: impl Into<String>, ladders: &[[f64; 3]], class: Growth, alpha: f64) -> Vec<Self> {
+    pub fn growth(
+        figure: impl Into<String>,
+        ladders: &[[f64; 3]],
+        step: usize,
+        class: Growth,
+        alpha: f64,
+    ) -> Vec<Self> {
         let figure = figure.into();
         let above = |part: &str, contrast: &dyn Fn(&[f64; 3]) -> f64, parts: f64| {
             let values: Vec<f64> = ladders.iter().map(contrast).collect();
@@ -113,7 +119,8 @@ impl Evidence {
             let accepted = Interval::at_least(f64::MIN_POSITIVE);
             Evidence::mean(format!("{figure}: {part}"), &values, accepted, alpha / parts)
         };
-        let faster = |exponent: f64| move |y: &[f64; 3]| (y[2] - y[1]) - exponent.exp2() * (y[1] - y[0]);
+        let s = step as f64;
+        let faster = |exponent: f64| move |y: &[f64; 3]| (y[2] - y[1]) - s.powf(exponent) * (y[1] - y[0]);
         let slower = |exponent: f64| move |y: &[f64; 3]| -faster(exponent)(y);
         let between = |low: f64, high: f64| {
             vec![
@@ -122,11 +129,19 @@ impl Evidence {
                 above(&format!("slower than exponent {high}"), &slower(high), 3.0),
             ]
         };
-        let within = 4f64.powf(0.25);
+        let (deeper, within) = (step * step, s.sqrt());
         match class {
             Growth::Constant => vec![
-                above("four times the depth at most 4^(1/4) times as much", &|y| within * y[0] - y[2], 2.0),
-                above("four times the depth at least 4^(-1/4) times as much", &|y| within * y[2] - y[0], 2.0),
+                above(
+                    &format!("at {deeper} times the depth at most {deeper}^(1/4) times as much"),
+                    &|y| within * y[0] - y[2],
+                    2.0,
+                ),
+                above(
+                    &format!("at {deeper} times the depth at least {deeper}^(-1/4) times as much"),
+                    &|y| within * y[2] - y[0],
+                    2.0,
+                ),
             ],
             Growth::Logarithmic => between(-0.25, 0.25),
             Growth::SquareRoot => between(0.25, 0.75),
@@ -403,11 +418,11 @@ mod tests {
             (Growth::Exponential, |n| 1.1f64.powf(n)),
         ];
         let noise = normals(32, 0.0);
-        for (law, y) in laws {
-            let ladders: Vec<[f64; 3]> =
-                noise.iter().map(|z| [2.0, 4.0, 8.0].map(|n: f64| y(4.0 * n) * (1.0 + 0.01 * z))).collect();
+        for ((law, y), step) in laws.into_iter().flat_map(|law| [(law, 2), (law, 4)]) {
+            let depths = [step * step, step, 1].map(|divisor| 32.0 / divisor as f64);
+            let ladders: Vec<[f64; 3]> = noise.iter().map(|z| depths.map(|n| y(n) * (1.0 + 0.01 * z))).collect();
             let of = |class| {
-                let parts = Evidence::growth("y", &ladders, class, 1e-9);
+                let parts = Evidence::growth("y", &ladders, step, class, 1e-9);
                 parts.iter().map(Evidence::verdict).max().unwrap()
             };
             assert_eq!(of(law), Verdict::Verified, "{law:?}");

@@ -200,6 +200,7 @@ fn growth(lab: &Lab, share: f64, name: &str, blocks: usize, draws: usize, class:
     Ok(Evidence::growth(
         format!("second moment behind blocks {}, {}, {blocks}", blocks / 4, blocks / 2),
         &ladders,
+        2,
         class,
         share,
     ))
