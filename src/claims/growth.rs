@@ -1,10 +1,12 @@
 //! Growth laws of any placement, a user's included: exponents by depth and width, against the closed form's.
 //!
 //! The closed form gives the law at once; the exact law (sampled, at any depth) gives the exponent with its interval. By
-//! depth means over the blocks of one network: between block N/4 and N, in the full tier N/16 and N.
+//! depth means over the blocks of one network, between block N/4 and N or, in the full tier, N/16 and N.
 //!
 //! Gradients of some placements spread far more between draws than others': a first look has few draws, and further ones as
 //! many as their spread asks for.
+
+use std::fmt::{self, Display, Formatter};
 
 use crate::claims::experiment::Network;
 use crate::claims::subjects::{pool, replay};
@@ -114,11 +116,12 @@ fn deep(lab: &Lab, subject: &Subject) -> Shape {
 }
 
 /// Between the depths of a ladder. A class is in the increment of the second step over that of the first, which quadruplings
-/// tell from the next class's with a seventh of the draws that doublings need; the quick tier has no depth for them.
-fn step(lab: &Lab) -> usize {
-    match lab.tier {
-        Tier::Quick => 2,
-        Tier::Full => 4,
+/// tell from the next class's with a seventh of the draws that doublings need; the quick tier has no depth for them. Logarithms
+/// of gradients vary as much as there are blocks between.
+fn step(lab: &Lab, quantity: Quantity) -> usize {
+    match (lab.tier, quantity) {
+        (Tier::Full, Quantity::SecondMoment | Quantity::Overlap) => 4,
+        (Tier::Quick, _) | (_, Quantity::Gradient) => 2,
     }
 }
 
@@ -152,7 +155,7 @@ fn by_depth(lab: &Lab, subject: &Subject, quantity: Quantity, alpha: f64) -> Res
     let shape = deep(lab, subject);
     let network = network(subject, shape);
     let profile = predict(&network.graph(lab.registry)?)?;
-    let step = step(lab);
+    let step = step(lab, quantity);
     let blocks = [shape.blocks / (step * step), shape.blocks / step, shape.blocks];
     let mut ladder = [0.0; 3];
     for (rung, block) in ladder.iter_mut().zip(blocks) {
@@ -170,15 +173,21 @@ fn by_depth(lab: &Lab, subject: &Subject, quantity: Quantity, alpha: f64) -> Res
     let pairs = pairs(&found[0], &found[2]);
     let ratio = blocks[2] as f64 / blocks[0] as f64;
     let exponent = (ladder[2] / ladder[0]).ln() / ratio.ln();
-    let class = class(ladder, step);
-    let figure = format!("{}, {}: exponent in l, l = {}..{}", name(quantity), word(class), blocks[0], blocks[2]);
-    let parts = if lab.tier == Tier::Full && quantity == Quantity::SecondMoment { 2.0 } else { 1.0 };
+    let class = Class::of(ladder, step);
+    let figure = format!("{}, {class}: exponent in l, l = {}..{}", name(quantity), blocks[0], blocks[2]);
+    let classed = lab.tier == Tier::Full && quantity == Quantity::SecondMoment && !class.falls;
+    let parts = if classed { 2.0 } else { 1.0 };
     let accepted = around(lab, exponent);
     let mut evidence = vec![Evidence::exponent(figure, &pairs, ratio, accepted, alpha / parts).stating(exponent)];
-    if parts == 2.0 {
+    if classed {
         let ladders: Vec<[f64; 3]> = (0..found[0].len()).map(|i| [found[0][i], found[1][i], found[2][i]]).collect();
-        let figure = format!("second moment, {}", word(class));
-        evidence.extend(Evidence::growth(figure, &ladders, step, class, alpha / parts));
+        evidence.extend(Evidence::growth(
+            format!("second moment, {class}"),
+            &ladders,
+            step,
+            class.growth,
+            alpha / parts,
+        ));
     }
     Ok(evidence)
 }
@@ -249,24 +258,38 @@ fn name(quantity: Quantity) -> &'static str {
     }
 }
 
-fn word(class: Growth) -> &'static str {
-    Growth::NAMES.iter().find(|(_, known)| *known == class).map_or("", |(word, _)| word)
+/// The class of a law; of its reciprocal where it falls.
+struct Class {
+    growth: Growth,
+    falls: bool,
 }
 
-/// The class of y(n), y(s n), y(s^2 n), by the contrasts of [`Evidence::growth`]: constant within a factor s^(2/4), else by the
-/// increment of the second step over that of the first.
-fn class(y: [f64; 3], step: usize) -> Growth {
-    let s = step as f64;
-    let ratio = (y[2] / y[0]).ln().abs();
-    let exponent = ((y[2] - y[1]) / (y[1] - y[0])).log(s);
-    let logarithms = y.map(f64::ln);
-    let of_logarithm = ((logarithms[2] - logarithms[1]) / (logarithms[1] - logarithms[0])).log(s);
-    match () {
-        () if ratio <= HALFWAY * 2.0 * s.ln() => Growth::Constant,
-        () if of_logarithm > 0.5 => Growth::Exponential,
-        () if exponent <= 0.25 => Growth::Logarithmic,
-        () if exponent <= 0.75 => Growth::SquareRoot,
-        () => Growth::Linear,
+impl Class {
+    /// Of y(n), y(s n), y(s^2 n), by the contrasts of [`Evidence::growth`]: constant within a factor s^(2/4), else by the
+    /// increment of the second step over that of the first.
+    fn of(y: [f64; 3], step: usize) -> Self {
+        let s = step as f64;
+        let constant = (y[2] / y[0]).ln().abs() <= HALFWAY * 2.0 * s.ln();
+        let falls = y[2] < y[0] && !constant;
+        let y = if falls { y.map(f64::recip) } else { y };
+        let exponent = ((y[2] - y[1]) / (y[1] - y[0])).log(s);
+        let logarithms = y.map(f64::ln);
+        let of_logarithm = ((logarithms[2] - logarithms[1]) / (logarithms[1] - logarithms[0])).log(s);
+        let growth = match () {
+            () if constant => Growth::Constant,
+            () if of_logarithm > 0.5 => Growth::Exponential,
+            () if exponent <= 0.25 => Growth::Logarithmic,
+            () if exponent <= 0.75 => Growth::SquareRoot,
+            () => Growth::Linear,
+        };
+        Class { growth, falls }
+    }
+}
+
+impl Display for Class {
+    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+        let word = Growth::NAMES.iter().find(|(_, known)| *known == self.growth).map_or("", |(word, _)| word);
+        write!(f, "{}{word}", if self.falls { "1 / " } else { "" })
     }
 }
 
@@ -277,14 +300,16 @@ mod tests {
     #[test]
     fn every_class_is_told_from_the_others() {
         for (law, class_of_it) in [
-            ((|_| 1.0) as fn(f64) -> f64, Growth::Constant),
-            (|n| n.ln(), Growth::Logarithmic),
-            (|n| 1.0 + n.sqrt(), Growth::SquareRoot),
-            (|n| 1.0 + n, Growth::Linear),
-            (|n| (n / 16.0).exp2(), Growth::Exponential),
+            ((|_| 1.0) as fn(f64) -> f64, "constant"),
+            (|n| n.ln(), "logarithmic"),
+            (|n| 1.0 + n.sqrt(), "square_root"),
+            (|n| 1.0 + n, "linear"),
+            (|n| (n / 16.0).exp2(), "exponential"),
+            (|n| 1.0 / (1.0 + n), "1 / linear"),
+            (|n| (-n / 16.0).exp2(), "1 / exponential"),
         ] {
-            assert_eq!(class([16.0, 32.0, 64.0].map(law), 2), class_of_it);
-            assert_eq!(class([4.0, 16.0, 64.0].map(law), 4), class_of_it);
+            assert_eq!(Class::of([16.0, 32.0, 64.0].map(law), 2).to_string(), class_of_it);
+            assert_eq!(Class::of([4.0, 16.0, 64.0].map(law), 4).to_string(), class_of_it);
         }
     }
 }
