@@ -30,34 +30,46 @@ const TOKENS: usize = 3;
 struct Law {
     id: &'static str,
     statement: &'static str,
-    judge: fn(&Lab, &Subject, f64) -> Result<Vec<Evidence>>,
+    quantity: Quantity,
+    along: Along,
+}
+
+#[derive(Clone, Copy)]
+enum Along {
+    Depth,
+    Width,
 }
 
 const LAWS: [Law; 5] = [
     Law {
         id: "growth.second_moment.by_depth",
         statement: "The second moment of x grows over the blocks with the exponent and in the class of the closed form.",
-        judge: |lab, subject, alpha| by_depth(lab, subject, Quantity::SecondMoment, alpha),
+        quantity: Quantity::SecondMoment,
+        along: Along::Depth,
     },
     Law {
         id: "growth.gradient.by_depth",
         statement: "The squared gradient at x changes over the blocks with the exponent of the closed form.",
-        judge: |lab, subject, alpha| by_depth(lab, subject, Quantity::Gradient, alpha),
+        quantity: Quantity::Gradient,
+        along: Along::Depth,
     },
     Law {
         id: "growth.overlap.by_depth",
         statement: "The distance of tokens, 1 - overlap, falls over the blocks with the exponent of the closed form.",
-        judge: |lab, subject, alpha| by_depth(lab, subject, Quantity::Overlap, alpha),
+        quantity: Quantity::Overlap,
+        along: Along::Depth,
     },
     Law {
         id: "growth.second_moment.by_width",
         statement: "The second moment of x depends on the width with the exponent of the closed form.",
-        judge: |lab, subject, alpha| by_width(lab, subject, Quantity::SecondMoment, alpha),
+        quantity: Quantity::SecondMoment,
+        along: Along::Width,
     },
     Law {
         id: "growth.gradient.by_width",
         statement: "The squared gradient at x depends on the width with the exponent of the closed form.",
-        judge: |lab, subject, alpha| by_width(lab, subject, Quantity::Gradient, alpha),
+        quantity: Quantity::Gradient,
+        along: Along::Width,
     },
 ];
 
@@ -85,7 +97,11 @@ fn plan(claim: &Claim, lab: &Lab) -> Result<Vec<Item>> {
 
 fn finding(lab: &Lab, law: &Law, subject: &Subject) -> Result<Finding> {
     let alpha = split(share(law.id, pool(subject)), lab.subjects.len());
-    let judged = match (law.judge)(lab, subject, alpha) {
+    let (judged, shape) = match law.along {
+        Along::Depth => (by_depth(lab, subject, law.quantity, alpha), deep(lab, subject)),
+        Along::Width => (by_width(lab, subject, law.quantity, alpha), shape(subject, WIDER, SHALLOW)),
+    };
+    let judged = match judged {
         Ok(evidence) => Finding::of(law.id, evidence),
         // A law that does not hold here, or a theory that gives no figure, is no fault of the placement.
         Err(Error::Refused { reason, .. }) => Finding::not_applicable(law.id, reason),
@@ -95,7 +111,7 @@ fn finding(lab: &Lab, law: &Law, subject: &Subject) -> Result<Finding> {
         placement: Some(subject.spec.clone()),
         normalizer: Some(subject.setting.normalizer.clone()),
         setting: Some(subject.setting.name.clone()),
-        shape: Some(deep(lab, subject)),
+        shape: Some(shape),
         replay: replay(lab, &[&subject.spec], law.id),
         ..judged
     })
@@ -106,22 +122,31 @@ fn draws(lab: &Lab) -> usize {
     lab.draws(48, 64)
 }
 
+/// How many times as wide as its network a placement is tried.
+const WIDER: usize = 4;
+
+/// Blocks of the networks of a law by width.
+const SHALLOW: usize = 4;
+
+fn shape(subject: &Subject, wider: usize, blocks: usize) -> Shape {
+    let (width, ffn_width) = (wider * subject.shape.width, wider * subject.shape.ffn_width);
+    Shape { width, ffn_width, blocks, tokens: TOKENS, ..subject.shape }
+}
+
 /// The shape at which a law by depth is judged.
 fn deep(lab: &Lab, subject: &Subject) -> Shape {
-    let blocks = match lab.tier {
-        Tier::Quick => 16,
-        Tier::Full => 1024,
-    };
-    Shape { blocks, tokens: TOKENS, ..subject.shape }
+    match lab.tier {
+        Tier::Quick => shape(subject, 1, 16),
+        Tier::Full => shape(subject, 1, 1024),
+    }
 }
 
 /// Between the depths of a ladder. A class is in the increment of the second step over that of the first, which quadruplings
-/// tell from the next class's with a seventh of the draws that doublings need; the quick tier has no depth for them. Logarithms
-/// of gradients vary as much as there are blocks between.
-fn step(lab: &Lab, quantity: Quantity) -> usize {
-    match (lab.tier, quantity) {
-        (Tier::Full, Quantity::SecondMoment | Quantity::Overlap) => 4,
-        (Tier::Quick, _) | (_, Quantity::Gradient) => 2,
+/// tell from the next class's with a seventh of the draws that doublings need; the quick tier has no depth for them.
+fn step(lab: &Lab) -> usize {
+    match lab.tier {
+        Tier::Quick => 2,
+        Tier::Full => 4,
     }
 }
 
@@ -155,7 +180,7 @@ fn by_depth(lab: &Lab, subject: &Subject, quantity: Quantity, alpha: f64) -> Res
     let shape = deep(lab, subject);
     let network = network(subject, shape);
     let profile = predict(&network.graph(lab.registry)?)?;
-    let step = step(lab, quantity);
+    let step = step(lab);
     let blocks = [shape.blocks / (step * step), shape.blocks / step, shape.blocks];
     let mut ladder = [0.0; 3];
     for (rung, block) in ladder.iter_mut().zip(blocks) {
@@ -178,7 +203,13 @@ fn by_depth(lab: &Lab, subject: &Subject, quantity: Quantity, alpha: f64) -> Res
     let classed = lab.tier == Tier::Full && quantity == Quantity::SecondMoment && !class.falls;
     let parts = if classed { 2.0 } else { 1.0 };
     let accepted = around(lab, exponent);
-    let mut evidence = vec![Evidence::exponent(figure, &pairs, ratio, accepted, alpha / parts).stating(exponent)];
+    let found_exponent = Evidence::exponent(figure, &pairs, ratio, accepted, alpha / parts).stating(exponent);
+    if found_exponent.exponent_is_beyond_reach() {
+        let reason =
+            format!("its logarithm spreads so far between draws that {MOST_DRAWS} of them do not tell its exponent");
+        return Err(unseen(quantity, reason));
+    }
+    let mut evidence = vec![found_exponent];
     if classed {
         let ladders: Vec<[f64; 3]> = (0..found[0].len()).map(|i| [found[0][i], found[1][i], found[2][i]]).collect();
         evidence.extend(Evidence::growth(
@@ -206,31 +237,28 @@ fn seen(quantity: Quantity, ladder: &[Vec<f64>; 3]) -> Result<()> {
         return Ok(());
     }
     let rare = (widest / 2.0).exp();
-    Err(Error::Refused {
-        subject: name(quantity).into(),
-        reason: format!(
-            "its logarithm has a variance above {widest:.0} between draws: one draw in {rare:.0e} carries the mean, which the closed form is of"
-        ),
-        help: "judge it at fewer blocks".into(),
-    })
+    let reason = format!(
+        "its logarithm has a variance above {widest:.0} between draws: one draw in {rare:.0e} carries the mean, which the closed form is of"
+    );
+    Err(unseen(quantity, reason))
+}
+
+fn unseen(quantity: Quantity, reason: String) -> Error {
+    Error::Refused { subject: name(quantity).into(), reason, help: "judge it in a wider network: --width".into() }
 }
 
 fn by_width(lab: &Lab, subject: &Subject, quantity: Quantity, alpha: f64) -> Result<Vec<Evidence>> {
-    const BLOCKS: usize = 4;
-    const WIDER: usize = 4;
-    let at = |factor: usize| -> Result<(f64, Vec<f64>)> {
-        let (width, ffn_width) = (factor * subject.shape.width, factor * subject.shape.ffn_width);
-        let shape = Shape { width, ffn_width, blocks: BLOCKS, tokens: TOKENS, ..subject.shape };
-        let network = network(subject, shape);
-        let expected = predicted(&predict(&network.graph(lab.registry)?)?, BLOCKS / 2, quantity)?;
-        Ok((expected, lab.sampled(&network, draws(lab))?.at(BLOCKS / 2, quantity)?))
+    const BLOCK: usize = SHALLOW / 2;
+    let at = |wider: usize| -> Result<(f64, Vec<f64>)> {
+        let network = network(subject, shape(subject, wider, SHALLOW));
+        let expected = predicted(&predict(&network.graph(lab.registry)?)?, BLOCK, quantity)?;
+        Ok((expected, lab.sampled(&network, draws(lab))?.at(BLOCK, quantity)?))
     };
     let (narrow, wide) = (at(1)?, at(WIDER)?);
     let ratio = WIDER as f64;
     let exponent = (wide.0 / narrow.0).ln() / ratio.ln();
     let width = subject.shape.width;
-    let figure =
-        format!("{} behind block {}: exponent in d, d = {width}..{}", name(quantity), BLOCKS / 2, WIDER * width);
+    let figure = format!("{} behind block {}: exponent in d, d = {width}..{}", name(quantity), BLOCK, WIDER * width);
     let (pairs, accepted) = (pairs(&narrow.1, &wide.1), around(lab, exponent));
     Ok(vec![Evidence::exponent(figure, &pairs, ratio, accepted, alpha).stating(exponent)])
 }

@@ -268,9 +268,24 @@ fn log_normal(values: &[f64], alpha: f64) -> (f64, Interval) {
     (mean_of(mean, squares / degrees), interval)
 }
 
-fn exponent(span: f64, pairs: &[f64], alpha: f64) -> (f64, Interval) {
+/// Logarithms of the numbers before and behind, and of the steps between them.
+fn logarithms(pairs: &[f64]) -> [Vec<f64>; 3] {
     let (before, behind): (Vec<f64>, Vec<f64>) = pairs.chunks_exact(2).map(|pair| (pair[0].ln(), pair[1].ln())).unzip();
-    let steps: Vec<f64> = before.iter().zip(&behind).map(|(a, b)| b - a).collect();
+    let steps = before.iter().zip(&behind).map(|(a, b)| b - a).collect();
+    [before, behind, steps]
+}
+
+/// Half the interval that [`Method::Exponent`] would give with so many draws that spread as these pairs do.
+pub(super) fn exponent_reach(span: f64, pairs: &[f64], draws: usize, alpha: f64) -> f64 {
+    let degrees = draws as f64 - 1.0;
+    let [before, behind, step] = logarithms(pairs).map(|logs| moments(&logs).1 / (logs.len() as f64 - 1.0));
+    let centre = student_quantile(degrees, alpha / 2.0) * (step / draws as f64).sqrt();
+    let (below, above) = chi_square_quantiles(degrees, alpha / 8.0);
+    (centre + (before + behind) * degrees * (below.recip() - above.recip()) / 4.0) / span
+}
+
+fn exponent(span: f64, pairs: &[f64], alpha: f64) -> (f64, Interval) {
+    let [before, behind, steps] = logarithms(pairs);
     let degrees = steps.len() as f64 - 1.0;
     let [from, to] = [&before, &behind].map(|logs| moments(logs).1);
     let centre = student(&steps, alpha / 2.0);

@@ -1,6 +1,7 @@
 //! How many draws a figure asks for that the ones it has leave open.
 
 use crate::verify::Verdict;
+use crate::verify::estimate::exponent_reach;
 use crate::verify::evidence::{Evidence, Interval, Method};
 
 /// Draws of another look, at most; where there were many already, four times as many.
@@ -51,11 +52,23 @@ impl Evidence {
         let room = to_an_end.max(deviation).min(half(self.accepted));
         Some((BEYOND * reach / room).powi(2).ceil().clamp(2.0, most.ceil()) as usize)
     }
+
+    /// Whether an open exponent stays so with [`MOST_DRAWS`] that spread as its own do: half its interval would still be more
+    /// than half of what is accepted.
+    pub fn exponent_is_beyond_reach(&self) -> bool {
+        let (Method::Exponent, Verdict::Undecided, [span, pairs @ ..]) = (self.method, self.verdict(), &self.raw[..])
+        else {
+            return false;
+        };
+        let half = (self.accepted.to - self.accepted.from) / 2.0;
+        exponent_reach(*span, pairs, MOST_DRAWS, self.alpha) > half
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::Stream;
 
     /// Evidence on so many draws that found an interval, where one is accepted.
     fn found(from: f64, to: f64, accepted: Interval) -> Evidence {
@@ -94,5 +107,32 @@ mod tests {
         assert_eq!(of_many(-1.0, 1.01).draws_to_decide(), None, "on the end");
         let of_some = Evidence { sample: 256, ..found(-1.0, 1.0, Interval::at_least(0.0)) };
         assert_eq!(of_some.draws_to_decide(), None, "nothing grows at no rate");
+    }
+
+    /// Pairs whose logarithms have this deviation, and the second twice that.
+    fn pairs(deviation: f64, count: usize) -> Vec<(f64, f64)> {
+        let normals = Stream::new(0, &[]).normals(2 * count);
+        normals.chunks_exact(2).map(|z| ((deviation * z[0]).exp(), (2.0 * deviation * z[1]).exp())).collect()
+    }
+
+    #[test]
+    fn an_exponent_reaches_as_far_as_its_interval() {
+        let pairs = pairs(0.3, 500);
+        let found = Evidence::exponent("exponent", &pairs, 4.0, Interval::around(0.0, 1.0), 1e-9);
+        let reach = exponent_reach(found.raw[0], &found.raw[1..], pairs.len(), found.alpha);
+        let half = (found.interval.to - found.interval.from) / 2.0;
+        assert!((reach / half - 1.0).abs() < 1e-12, "{reach} for {half}");
+    }
+
+    #[test]
+    fn an_open_exponent_is_beyond_reach_where_its_logarithms_spread_too_far() {
+        let open = |deviation: f64| {
+            let found = Evidence::exponent("exponent", &pairs(deviation, 64), 4.0, Interval::around(0.0, 0.5), 1e-9);
+            assert_eq!(found.verdict(), Verdict::Undecided);
+            found.exponent_is_beyond_reach()
+        };
+        assert!(!open(0.3) && open(2.0));
+        let wide = Evidence::exponent("exponent", &pairs(2.0, 64), 4.0, Interval::at_least(-100.0), 1e-9);
+        assert!(wide.verdict() == Verdict::Verified && !wide.exponent_is_beyond_reach());
     }
 }
