@@ -177,14 +177,18 @@ fn measure(quantity: Quantity, value: f64) -> f64 {
 const COLLAPSED: f64 = 1e-8;
 
 fn by_depth(lab: &Lab, subject: &Subject, quantity: Quantity, alpha: f64) -> Result<Vec<Evidence>> {
-    let shape = deep(lab, subject);
-    let network = network(subject, shape);
-    let profile = predict(&network.graph(lab.registry)?)?;
-    let step = step(lab);
-    let blocks = [shape.blocks / (step * step), shape.blocks / step, shape.blocks];
-    let mut ladder = [0.0; 3];
-    for (rung, block) in ladder.iter_mut().zip(blocks) {
-        *rung = measure(quantity, predicted(&profile, block, quantity)?);
+    let (deepest, step) = (deep(lab, subject).blocks, step(lab));
+    let blocks = [deepest / (step * step), deepest / step, deepest];
+    let of_width = |wider: usize| network(subject, shape(subject, wider, deepest));
+    let predicted_ladder = |network: &Network| -> Result<[f64; 3]> {
+        let profile = predict(&network.graph(lab.registry)?)?;
+        let rung = |block| Ok(measure(quantity, predicted(&profile, block, quantity)?));
+        Ok([rung(blocks[0])?, rung(blocks[1])?, rung(blocks[2])?])
+    };
+    let network = of_width(1);
+    let ladder = predicted_ladder(&network)?;
+    if quantity == Quantity::Gradient {
+        carried_by_many(ladder, predicted_ladder(&of_width(WIDE))?, draws(lab))?;
     }
     let curves = lab.sampled(&network, draws(lab))?;
     let of =
@@ -221,6 +225,24 @@ fn by_depth(lab: &Lab, subject: &Subject, quantity: Quantity, alpha: f64) -> Res
         ));
     }
     Ok(evidence)
+}
+
+/// How many times as wide a network is that stands for the wide limit.
+const WIDE: usize = 64;
+
+/// Refuses gradients whose mean is so many times a wide network's that not one of the draws may carry it.
+///
+/// The factors of blocks multiply to about a log-normal law, whose mean is exp(s^2/2) of its typical value, and that is the
+/// wide limit's. The draws need not show it: in ResiDual a second path of lesser spread hides the one that carries the mean.
+fn carried_by_many(mean: [f64; 3], typical: [f64; 3], draws: usize) -> Result<()> {
+    let times = mean.iter().zip(typical).map(|(mean, typical)| mean / typical).fold(0.0, f64::max);
+    if mean_is_seen(2.0 * times.ln(), draws) {
+        return Ok(());
+    }
+    Err(unseen(
+        Quantity::Gradient,
+        format!("its mean is {times:.0e} times that of a wide network: a few rare draws carry it"),
+    ))
 }
 
 /// Refuses a mean over draws that no look can show.
@@ -339,5 +361,13 @@ mod tests {
             assert_eq!(Class::of([16.0, 32.0, 64.0].map(law), 2).to_string(), class_of_it);
             assert_eq!(Class::of([4.0, 16.0, 64.0].map(law), 4).to_string(), class_of_it);
         }
+    }
+
+    #[test]
+    fn a_mean_is_refused_where_fewer_than_one_of_the_draws_carries_it() {
+        let typical = [1.0, 1.0, 1.0];
+        assert!(carried_by_many([63.0, 1.0, 1.0], typical, 64).is_ok());
+        let refused = carried_by_many([65.0, 1.0, 1.0], typical, 64).unwrap_err().to_string();
+        assert!(refused.contains("6e1 times that of a wide network"), "{refused}");
     }
 }
