@@ -6,19 +6,20 @@
 //! Gradients of some placements spread far more between draws than others': a first look has few draws, and further ones as
 //! many as their spread asks for.
 
-use std::fmt::{self, Display, Formatter};
+mod class;
+mod spread;
 
 use crate::claims::experiment::Network;
+use crate::claims::growth::class::Class;
+use crate::claims::growth::spread::{carried_by_many, seen, unseen};
 use crate::claims::subjects::{pool, replay};
 use crate::claims::{About, Claim, Item, Lab, Subject, Tier, share};
 use crate::error::{Error, Result};
 use crate::predict::predict;
 use crate::profile::{Place, Profile, Quantity};
-use crate::spec::{Growth, Shape};
+use crate::spec::Shape;
 use crate::verify::budget::split;
-use crate::verify::{
-    Evidence, Finding, GROUP_LEVEL, Interval, MOST_DRAWS, Verdict, chi_square_quantiles, mean_is_seen,
-};
+use crate::verify::{Evidence, Finding, Interval, MOST_DRAWS, Verdict};
 
 /// Halfway between the exponents of two classes (constant 0, square root 1/2, linear 1).
 const HALFWAY: f64 = 0.25;
@@ -176,6 +177,9 @@ fn measure(quantity: Quantity, value: f64) -> f64 {
 /// Below this the distance of tokens is rounding of the closed form's cosine.
 const COLLAPSED: f64 = 1e-8;
 
+/// How many times as wide a network is that stands for the wide limit.
+const WIDE: usize = 64;
+
 fn by_depth(lab: &Lab, subject: &Subject, quantity: Quantity, alpha: f64) -> Result<Vec<Evidence>> {
     let (deepest, step) = (deep(lab, subject).blocks, step(lab));
     let blocks = [deepest / (step * step), deepest / step, deepest];
@@ -227,48 +231,6 @@ fn by_depth(lab: &Lab, subject: &Subject, quantity: Quantity, alpha: f64) -> Res
     Ok(evidence)
 }
 
-/// How many times as wide a network is that stands for the wide limit.
-const WIDE: usize = 64;
-
-/// Refuses gradients whose mean is so many times a wide network's that not one of the draws may carry it.
-///
-/// The factors of blocks multiply to about a log-normal law, whose mean is exp(s^2/2) of its typical value, and that is the
-/// wide limit's. The draws need not show it: in ResiDual a second path of lesser spread hides the one that carries the mean.
-fn carried_by_many(mean: [f64; 3], typical: [f64; 3], draws: usize) -> Result<()> {
-    let times = mean.iter().zip(typical).map(|(mean, typical)| mean / typical).fold(0.0, f64::max);
-    if mean_is_seen(2.0 * times.ln(), draws) {
-        return Ok(());
-    }
-    Err(unseen(
-        Quantity::Gradient,
-        format!("its mean is {times:.0e} times that of a wide network: a few rare draws carry it"),
-    ))
-}
-
-/// Refuses a mean over draws that no look can show.
-fn seen(quantity: Quantity, ladder: &[Vec<f64>; 3]) -> Result<()> {
-    // The least that the draws allow, so that chance refuses nothing.
-    let variance = |values: &Vec<f64>| {
-        let logarithms = values.iter().map(|v| v.ln());
-        let mean = logarithms.clone().sum::<f64>() / values.len() as f64;
-        let (_, above) = chi_square_quantiles(values.len() as f64 - 1.0, GROUP_LEVEL);
-        logarithms.map(|v| (v - mean).powi(2)).sum::<f64>() / above
-    };
-    let widest = ladder.iter().map(variance).fold(0.0, f64::max);
-    if mean_is_seen(widest, MOST_DRAWS) {
-        return Ok(());
-    }
-    let rare = (widest / 2.0).exp();
-    let reason = format!(
-        "its logarithm has a variance above {widest:.0} between draws: one draw in {rare:.0e} carries the mean, which the closed form is of"
-    );
-    Err(unseen(quantity, reason))
-}
-
-fn unseen(quantity: Quantity, reason: String) -> Error {
-    Error::Refused { subject: name(quantity).into(), reason, help: "judge it in a wider network: --width".into() }
-}
-
 fn by_width(lab: &Lab, subject: &Subject, quantity: Quantity, alpha: f64) -> Result<Vec<Evidence>> {
     const BLOCK: usize = SHALLOW / 2;
     let at = |wider: usize| -> Result<(f64, Vec<f64>)> {
@@ -305,69 +267,5 @@ fn name(quantity: Quantity) -> &'static str {
         Quantity::SecondMoment => "second moment of x",
         Quantity::Gradient => "squared gradient at x",
         Quantity::Overlap => "1 - overlap of x",
-    }
-}
-
-/// The class of a law; of its reciprocal where it falls.
-struct Class {
-    growth: Growth,
-    falls: bool,
-}
-
-impl Class {
-    /// Of y(n), y(s n), y(s^2 n), by the contrasts of [`Evidence::growth`]: constant within a factor s^(2/4), else by the
-    /// increment of the second step over that of the first.
-    fn of(y: [f64; 3], step: usize) -> Self {
-        let s = step as f64;
-        let constant = (y[2] / y[0]).ln().abs() <= HALFWAY * 2.0 * s.ln();
-        let falls = y[2] < y[0] && !constant;
-        let y = if falls { y.map(f64::recip) } else { y };
-        let exponent = ((y[2] - y[1]) / (y[1] - y[0])).log(s);
-        let logarithms = y.map(f64::ln);
-        let of_logarithm = ((logarithms[2] - logarithms[1]) / (logarithms[1] - logarithms[0])).log(s);
-        let growth = match () {
-            () if constant => Growth::Constant,
-            () if of_logarithm > 0.5 => Growth::Exponential,
-            () if exponent <= 0.25 => Growth::Logarithmic,
-            () if exponent <= 0.75 => Growth::SquareRoot,
-            () => Growth::Linear,
-        };
-        Class { growth, falls }
-    }
-}
-
-impl Display for Class {
-    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
-        let word = Growth::NAMES.iter().find(|(_, known)| *known == self.growth).map_or("", |(word, _)| word);
-        write!(f, "{}{word}", if self.falls { "1 / " } else { "" })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_class_is_told_from_the_others() {
-        for (law, class_of_it) in [
-            ((|_| 1.0) as fn(f64) -> f64, "constant"),
-            (|n| n.ln(), "logarithmic"),
-            (|n| 1.0 + n.sqrt(), "square_root"),
-            (|n| 1.0 + n, "linear"),
-            (|n| (n / 16.0).exp2(), "exponential"),
-            (|n| 1.0 / (1.0 + n), "1 / linear"),
-            (|n| (-n / 16.0).exp2(), "1 / exponential"),
-        ] {
-            assert_eq!(Class::of([16.0, 32.0, 64.0].map(law), 2).to_string(), class_of_it);
-            assert_eq!(Class::of([4.0, 16.0, 64.0].map(law), 4).to_string(), class_of_it);
-        }
-    }
-
-    #[test]
-    fn a_mean_is_refused_where_fewer_than_one_of_the_draws_carries_it() {
-        let typical = [1.0, 1.0, 1.0];
-        assert!(carried_by_many([63.0, 1.0, 1.0], typical, 64).is_ok());
-        let refused = carried_by_many([65.0, 1.0, 1.0], typical, 64).unwrap_err().to_string();
-        assert!(refused.contains("6e1 times that of a wide network"), "{refused}");
     }
 }
