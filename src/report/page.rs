@@ -31,10 +31,8 @@ pub fn html(records: &Records) -> Result<String> {
     let summary = Summary::of(records);
     let sheet = Sheet::of(records, &summary);
     let placements = placements(records, &sheet)?;
-    let mut brief: Vec<&Claim> = sheet.claims.iter().filter(|claim| claim.family == "brief").collect();
-    if brief.iter().all(|claim| claim.found.is_empty()) {
-        brief.clear();
-    }
+    let brief: Vec<&Claim> =
+        sheet.claims.iter().filter(|claim| claim.family == "brief" && claim.best.is_some()).collect();
     rendered("report.html", context! { sheet, placements, brief, band => 100.0 * BAND, level => LEVEL })
 }
 
