@@ -34,7 +34,7 @@ pub(crate) use paired::mean_products;
 pub use radial::{Gain, Radial, Scale};
 pub use registry::Registry;
 pub use response::{
-    CANCELS, Cotangent, DrawPull, Drawn, Expected, Gram, Initial, Moments, Notation, Parameter, Pull, Pulled,
+    CANCELS, Cotangent, DrawPull, Drawn, Expected, Gram, Initial, Lengths, Moments, Notation, Parameter, Pull, Pulled,
     Responded, Response, Role, Rows,
 };
 pub use site::{Series, Site, Stage};

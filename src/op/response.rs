@@ -69,13 +69,44 @@ pub struct Moments {
     /// Draws of one coordinate, `(tokens, draws)`, where it is not Gaussian because an op that bends coordinates came before
     /// and no sub-layer since.
     pub coordinates: Option<Arc<Gram>>,
+    /// What its tokens' own lengths do beyond the second order; `None` where that is enough.
+    pub lengths: Option<Lengths>,
+}
+
+/// Where tokens' lengths vary much, and apart from their inner products, as behind one head of attention: what a norm
+/// that divides by them sees beyond the second order in [`Moments::spread`]. With q^ and K^ the realised moments:
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lengths {
+    /// E K^_ab/sqrt(q^_a q^_b) less the same of the means.
+    pub cosine: Gram,
+    /// E sqrt(q_a q_b/(q^_a q^_b)) less 1 + spread (3 + r^2)/4, r the cosine of the means.
+    pub inverse: Gram,
+}
+
+impl Lengths {
+    /// What is left of it in a sum of which this value is a share: of second order, so that it falls as the share's square.
+    pub fn diluted(&self, share: f64) -> Self {
+        Lengths { cosine: &self.cosine * share.powi(2), inverse: &self.inverse * share.powi(2) }
+    }
+
+    pub fn plus(self, other: Self) -> Self {
+        Lengths { cosine: self.cosine + other.cosine, inverse: self.inverse + other.inverse }
+    }
 }
 
 impl Moments {
     /// Independent Gaussian coordinates, `width` of them, with this Gram between tokens.
     pub fn gaussian(gram: Gram, width: usize) -> Self {
         let width = width.max(1) as f64;
-        Moments { gram, spread: 2.0 / width, freedom: width, constant: 1.0, mean: None, coordinates: None }
+        Moments {
+            gram,
+            spread: 2.0 / width,
+            freedom: width,
+            constant: 1.0,
+            mean: None,
+            coordinates: None,
+            lengths: None,
+        }
     }
 }
 

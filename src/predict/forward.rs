@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::fold::{Graph, Node, NodeId, Visitor};
 use crate::op::gaussian::{correlation, symmetric};
-use crate::op::{Gram, Moments, Pull, Responded, Role};
+use crate::op::{Gram, Lengths, Moments, Pull, Responded, Role};
 use crate::predict::coordinates::Coordinates;
 use crate::predict::fluctuation::{Fluctuations, Share};
 use crate::predict::history::{Memory, Query};
@@ -80,6 +80,7 @@ struct Traits {
     dependent: bool,
     /// Whether an op bent its coordinates, and no sub-layer came since.
     bent: bool,
+    lengths: Option<Lengths>,
 }
 
 impl<'a> Forward<'a> {
@@ -105,7 +106,7 @@ impl<'a> Forward<'a> {
     fn input(&mut self) -> Step {
         self.joint.insert_fresh(0, Gram::identity(self.tokens(), self.tokens()));
         self.coordinates.insert_fresh(0, &Gram::identity(self.tokens(), self.tokens()), 0);
-        self.traits.insert(0, Traits { constant: 1.0, mean: None, dependent: true, bent: false });
+        self.traits.insert(0, Traits { constant: 1.0, mean: None, dependent: true, bent: false, lengths: None });
         Step::Input
     }
 
@@ -128,7 +129,7 @@ impl<'a> Forward<'a> {
         }
         let mut shares = Vec::new();
         let mut out = Vec::new();
-        let mut traits = Traits { constant: 0.0, mean: None, dependent: true, bent: false };
+        let mut traits = Traits { constant: 0.0, mean: None, dependent: true, bent: false, lengths: None };
         for &(weight, w) in &terms {
             let cross = self.joint.with_cross(w, key, |c| c.to_gram());
             let cross = cross.unwrap_or_else(|| Gram::zeros(gram.nrows(), gram.nrows()));
@@ -139,6 +140,11 @@ impl<'a> Forward<'a> {
             let part = &self.traits[&w];
             traits.constant += share.token * part.constant;
             traits.bent |= part.bent;
+            let lengths = part.lengths.as_ref().map(|lengths| lengths.diluted(share.token));
+            traits.lengths = match (traits.lengths.take(), lengths) {
+                (Some(of_sum), Some(of_term)) => Some(of_sum.plus(of_term)),
+                (of_sum, of_term) => of_sum.or(of_term),
+            };
             if let Some(mean) = &part.mean {
                 let sum = traits.mean.get_or_insert_with(|| vec![0.0; gram.nrows()]);
                 sum.iter_mut().zip(mean).for_each(|(s, m)| *s += weight * m);
@@ -199,9 +205,9 @@ impl<'a> Forward<'a> {
         }
         self.joint.shorten(id);
         self.fluctuations.insert_response(id, argument, responded, &self.joint);
-        let Moments { constant, mean, .. } = responded.output.clone();
+        let Moments { constant, mean, lengths, .. } = responded.output.clone();
         let dependent = responded.linear.is_some() || !sublayer;
-        self.traits.insert(id, Traits { constant, mean, dependent, bent: false });
+        self.traits.insert(id, Traits { constant, mean, dependent, bent: false, lengths });
     }
 
     fn moments(&self, key: Key) -> Option<Moments> {
@@ -210,7 +216,8 @@ impl<'a> Forward<'a> {
         let (spread, freedom) = self.fluctuations.of(key, gram);
         let coordinates = traits.bent.then(|| self.coordinates.get(key)).flatten();
         let (constant, mean) = (traits.constant, traits.mean.clone());
-        Some(Moments { gram: gram.clone(), spread, freedom, constant, mean, coordinates })
+        let lengths = traits.lengths.clone();
+        Some(Moments { gram: gram.clone(), spread, freedom, constant, mean, coordinates, lengths })
     }
 
     fn attend(&mut self, id: NodeId) -> Known<Step> {
@@ -270,16 +277,20 @@ impl<'a> Forward<'a> {
             return Err(format!("the stack overflows f32: a second moment of {q:.3e}").into());
         }
         let (spread, _) = self.fluctuations.of(id, gram);
-        Ok((q, overlap(gram, spread, self.graph.network.shape.width)))
+        let lengths = self.traits.get(&id).and_then(|traits| traits.lengths.as_ref());
+        Ok((q, overlap(gram, spread, lengths, self.graph.network.shape.width)))
     }
 }
 
 /// Mean over pairs of the expected cosine, which for Gaussian tokens is below that of the means by (1 - r^2)/(2d), relative.
-fn overlap(gram: &Gram, spread: f64, width: usize) -> f64 {
+fn overlap(gram: &Gram, spread: f64, lengths: Option<&Lengths>, width: usize) -> f64 {
     let n = gram.nrows();
     let fresh = (spread * width as f64 / 2.0).min(1.0) / (2.0 * width as f64);
     let cosine = correlation(gram);
-    let expected = symmetric(n, |a, b| cosine[(a, b)] * (1.0 - fresh * (1.0 - cosine[(a, b)].powi(2))));
+    let mut expected = symmetric(n, |a, b| cosine[(a, b)] * (1.0 - fresh * (1.0 - cosine[(a, b)].powi(2))));
+    if let Some(lengths) = lengths {
+        expected += &lengths.cosine;
+    }
     (expected.sum() - expected.trace()) / (n * (n - 1)) as f64
 }
 

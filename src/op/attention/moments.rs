@@ -21,8 +21,8 @@
 //! this shows in q and k: V[b,d] of E[dA_ab dA_cd] loses (1 - u)/h (r_ab - z_aa)(r_cd - z_cc) z_ac/(z_aa z_cc), exact for a = c
 //! and near token collapse.
 //!
-//! A cotangent from a norm recoils from the output's second moment, and that moves with z: each member's G_z is
-//! scaled by 1 - recoil (z^ - z)/z, z^ taken from the pair's other member (the realised Gram) and in part 1/h from itself.
+//! A cotangent from a norm recoils from the output's second moment, and that moves with z: each member meets its own G_z, and
+//! W_O's gradient another Gram than E z (`lengths.rs`).
 //!
 //! The output's realised second moment varies by 2/d (W_O), 2/d (W_V), and by what A X A^T varies: between Grams fully,
 //! between heads by their mean over h. Its freedom is that of the Wishart matrix whose centred part has the same mean square:
@@ -31,6 +31,7 @@
 mod draw;
 mod ensemble;
 mod inner;
+mod lengths;
 mod octet;
 mod sums;
 mod values;
@@ -39,12 +40,13 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::op::attention::InnerNorms;
+use crate::op::gaussian::correlation;
 use crate::op::{Cotangent, Expected, Gram, Moments, Paired, Pull, Pulled, Responded, Site};
 pub use ensemble::members;
-use ensemble::{Ensemble, Gains, Heads};
+use ensemble::{Ensemble, Gains};
 use octet::{Eight, Octet, eight, total};
 use sums::Sums;
-use values::Values;
+use values::{Finished, Values};
 
 /// Standard deviation of the scores from which a softmax counts as saturated where no norm holds its input.
 const SATURATED: f64 = 32.0;
@@ -64,22 +66,29 @@ pub fn respond(at: &Site, input: &Moments) -> Result<Responded> {
     let inner = [&norms.q, &norms.k, &norms.v].map(|n| n.as_ref().map_or(0, |(op, site)| op.parameters(site).len()));
     let plain_values = norms.v.is_none();
     let ensemble = Ensemble::new(at, input, gains, norms)?;
-    let mut values = Values::new(input.gram.nrows());
+    let mut values = Values::new(input.gram.nrows(), at.shape.heads);
     ensemble.each(|pair| values.see(&pair))?;
     // What W_V adds to what the members show: those with a norm of their own are drawn with it.
     let of_values = if plain_values { 1.0 / d } else { 0.0 };
-    let (z, spread, freedom, centred_elasticity) =
-        values.finish(at.shape.heads as f64, 1.0 / of_values, ensemble.members);
+    let Finished { z, spread, freedom, centred_elasticity, mut lengths, held, mixed } =
+        values.finish(1.0 / of_values, ensemble.members);
     let z = match ensemble.fixed().filter(|_| plain_values) {
         Some(a) => &a * &input.gram * a.transpose() * gains.v,
         None => z,
     };
     let mean_squares = z.diagonal().iter().copied().collect();
-    let heads = Moments { spread: 2.0 * of_values + spread, freedom, ..Moments::gaussian(z, at.shape.width) };
+    if at.setting.output_projection && out_norm.is_none() {
+        // W_V's Gaussian coordinates shrink cosines once and W_O's again; the next norm knows of the last alone.
+        let cosine = correlation(&z);
+        lengths.cosine -= cosine.map(|r| of_values * r * (1.0 - r * r) / 2.0);
+    }
+    let lengths = Some(lengths);
+    let heads = Moments { spread: 2.0 * of_values + spread, freedom, lengths, ..Moments::gaussian(z, at.shape.width) };
     let norm = out_norm.map(|(op, site)| op.respond(&site, &heads)).transpose()?;
-    let (behind, out_norm) = match norm {
-        Some(norm) => (norm.output, Some(norm.pull)),
-        None => (heads, None),
+    // What moves W_O's input beside the values of the members.
+    let (behind, held, steady, out_norm) = match norm {
+        Some(norm) => (norm.output.clone(), norm.output.gram, norm.output.spread, Some(norm.pull)),
+        None => (heads, held, 2.0 * of_values, None),
     };
     let projected = at.setting.output_projection;
     let fresh = if projected { 2.0 / d } else { 0.0 };
@@ -90,6 +99,7 @@ pub fn respond(at: &Site, input: &Moments) -> Result<Responded> {
         constant: if projected { 1.0 } else { behind.constant },
         mean: None,
         coordinates: None,
+        lengths: behind.lengths,
     };
     let scored = !at.setting.uniform_attention;
     let pull = Back {
@@ -97,8 +107,10 @@ pub fn respond(at: &Site, input: &Moments) -> Result<Responded> {
         gains,
         ensemble,
         inner,
-        spread: behind.spread,
+        steady,
         z: behind.gram,
+        held,
+        mixed,
         mean_squares,
         out_norm,
         scored,
@@ -129,9 +141,13 @@ struct Back {
     ensemble: Ensemble,
     /// How many parameters the norms of q, k, v have.
     inner: [usize; 3],
-    /// The Gram that enters W_O, and the relative variance of its second moments.
+    /// The Gram that enters W_O, the same behind a norm that its lengths recoil from, and the relative variance
+    /// of its second moments beside what the members show.
     z: Gram,
-    spread: f64,
+    held: Gram,
+    steady: f64,
+    /// E 1/sqrt(m_a m_b).
+    mixed: Gram,
     /// The diagonal of E z, before its norm.
     mean_squares: Vec<f64>,
     out_norm: Option<Box<dyn Pull>>,
@@ -166,9 +182,9 @@ impl Pull for Back {
             if recoil == 0.0 {
                 return pair.iter().for_each(|heads| sums.see(heads, &g_z, [radial, missing], scores));
             }
-            let deviations = pair.each_ref().map(|heads| self.deviations(heads));
+            let squares = pair.each_ref().map(|heads| (&heads.a * &heads.v).row_products(&heads.a));
             for (i, heads) in pair.iter().enumerate() {
-                let g_z = self.recoiled(&g_z, recoil, &deviations[i], &deviations[1 - i]);
+                let g_z = self.recoiled(&g_z, recoil, &squares[i], &squares[1 - i]);
                 sums.see(heads, &g_z, [radial, missing], scores);
             }
         });
@@ -193,7 +209,8 @@ impl Pull for Back {
             parameters.extend([self.scores(weight(sums.q.weight)), self.scores(weight(sums.k.weight))]);
         }
         parameters.push(Ok(weight(sums.v.weight)));
-        let w_o = self.width * self.z.dot(g) * (1.0 - cotangent.recoil * self.spread).max(0.0);
+        let seen = &self.z * (1.0 - cotangent.recoil) + &self.held * cotangent.recoil;
+        let w_o = self.width * seen.dot(g) * (1.0 - cotangent.recoil * self.steady).max(0.0);
         parameters.extend(self.projected.then_some(Ok(w_o)));
         let mean = |p: &Expected| p.map(|p| p / n);
         let of_scores = |p: &Expected| mean(p).and_then(|p| self.scores(p));
@@ -219,18 +236,13 @@ impl Back {
         Paired { value: Arc::new(z), ..paired.clone() }
     }
 
-    /// Per token, (z^ - z)/z of each member.
-    fn deviations(&self, heads: &Heads) -> Vec<Eight> {
-        let squares = (&heads.a * &heads.v).row_products(&heads.a);
-        let one = |(square, mean): (&Eight, &f64)| square.map(|z| if *mean > 0.0 { z / mean - 1.0 } else { 0.0 });
-        squares.iter().zip(&self.mean_squares).map(one).collect()
-    }
-
     /// G_z as each member meets it.
     fn recoiled(&self, g_z: &Octet, recoil: f64, own: &[Eight], other: &[Eight]) -> Octet {
-        let part = 1.0 / self.ensemble.heads as f64;
-        let fall = |a: usize, l: usize| recoil * (own[a][l] * part + other[a][l] * (1.0 - part)) / 2.0;
-        let falls: Vec<Eight> = (0..own.len()).map(|a| eight(|l| fall(a, l))).collect();
-        Octet::from_fn(g_z.rows(), g_z.columns(), |a, b| eight(|l| g_z[(a, b)][l] * (1.0 - falls[a][l] - falls[b][l])))
+        let mixed = lengths::mixed(own, other, self.ensemble.heads as f64);
+        Octet::from_fn(g_z.rows(), g_z.columns(), |a, b| {
+            let (mean, shorter) = (self.mixed[(a, b)], &mixed[(a, b)]);
+            let factor = |l: usize| if mean > 0.0 { 1.0 + recoil * (shorter[l] / mean - 1.0) } else { 1.0 };
+            eight(|l| g_z[(a, b)][l] * factor(l))
+        })
     }
 }

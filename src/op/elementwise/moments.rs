@@ -76,7 +76,7 @@ pub fn respond(op: &Elementwise, at: &Site, input: &Moments) -> Result<Responded
     };
     let (freedom, constant) = (input.freedom, input.constant);
     Ok(Responded {
-        output: Moments { gram, spread, freedom, constant, mean: None, coordinates: None },
+        output: Moments { gram, spread, freedom, constant, mean: None, coordinates: None, lengths: None },
         linear: Some(linear),
         elasticity,
         centred_elasticity: elasticity,

@@ -56,6 +56,7 @@ pub fn respond(at: &Site, input: &Moments) -> Result<Responded> {
         constant: 1.0,
         mean: Some(mean),
         coordinates: None,
+        lengths: None,
     };
     let hidden_elasticity = elasticity;
     let norm = hidden_norm(at).map(|(op, site)| op.respond(&site, &hidden)).transpose()?;
@@ -94,8 +95,7 @@ pub fn respond(at: &Site, input: &Moments) -> Result<Responded> {
         input_spread: input.spread,
         norm: pull_hidden,
     };
-    let output =
-        Moments { gram, spread: 2.0 / d + output.spread, freedom, constant: 1.0, mean: None, coordinates: None };
+    let output = Moments { spread: 2.0 / d + output.spread, freedom, ..Moments::gaussian(gram, at.shape.width) };
     Ok(Responded { output, linear: None, elasticity, centred_elasticity, pull: Box::new(pull) })
 }
 

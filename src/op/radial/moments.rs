@@ -15,7 +15,8 @@
 //! both shares are 1 and cancel; later ones are 0.
 //!
 //! The output's mean cosine between Gaussian tokens is below the cosine of the means by (1 - r^2)/(2d), relative
-//! (Hotelling 1953, J. R. Stat. Soc. B 15, Eq. 21, leading order).
+//! (Hotelling 1953, J. R. Stat. Soc. B 15, Eq. 21, leading order). What lengths do beyond that, as behind one head of attention, comes
+//! with the input ([`crate::op::Lengths`]).
 
 use crate::error::{Error, Result};
 use crate::op::gaussian::{correlation, symmetric, total};
@@ -54,8 +55,13 @@ pub fn respond(op: &Radial, at: &Site, input: &Moments) -> Result<Responded> {
     let cosine = correlation(&centred);
     let fresh = (input.spread * d / 2.0).min(1.0) * own;
     let shrink = |r: f64| 1.0 - fresh * (1.0 - r * r) / (2.0 * d);
+    let lift = |a: usize, b: usize| match &input.lengths {
+        Some(lengths) => own * lengths.cosine[(a, b)] * (centred[(a, a)] * centred[(b, b)]).sqrt(),
+        None => 0.0,
+    };
     let gram = symmetric(n, |a, b| {
-        linear[a] * linear[b] * centred[(a, b)] * (1.0 - constant) * if a == b { 1.0 } else { shrink(cosine[(a, b)]) }
+        let realised = if a == b { centred[(a, a)] } else { centred[(a, b)] * shrink(cosine[(a, b)]) + lift(a, b) };
+        linear[a] * linear[b] * realised * (1.0 - constant)
     });
     let mean = match (&input.mean, op.centred) {
         (Some(mean), false) => Some(mean.iter().zip(&linear).map(|(m, l)| m * l).collect()),
@@ -68,6 +74,7 @@ pub fn respond(op: &Radial, at: &Site, input: &Moments) -> Result<Responded> {
         constant: if op.centred { 0.0 } else { input.constant },
         mean,
         coordinates: None,
+        lengths: None,
     };
     let pull = Divide {
         op: op.clone(),
@@ -76,6 +83,7 @@ pub fn respond(op: &Radial, at: &Site, input: &Moments) -> Result<Responded> {
         cosine,
         inverse: linear.clone(),
         spread: input.spread * own * own,
+        beyond: input.lengths.as_ref().map(|lengths| &lengths.inverse * (own * own)),
         own,
     };
     Ok(Responded { output, linear: Some(linear), elasticity: 1.0 - own, centred_elasticity: 1.0, pull: Box::new(pull) })
@@ -95,6 +103,8 @@ struct Divide {
     inverse: Vec<f64>,
     /// Relative variance of s^2.
     spread: f64,
+    /// Of 1/(s_a s_b), beyond the second order.
+    beyond: Option<Gram>,
     /// q / (q + eps).
     own: f64,
 }
@@ -109,9 +119,10 @@ impl Pull for Divide {
         let realised = |a: usize, b: usize| {
             let r2 = self.cosine[(a, b)].powi(2);
             let lost = radial * (1.0 - kept) * (2.0 - r2);
+            let beyond = self.beyond.as_ref().map_or(0.0, |beyond| beyond[(a, b)]);
             self.inverse[a]
                 * self.inverse[b]
-                * (1.0 + self.spread * (3.0 + r2) / 4.0)
+                * (1.0 + self.spread * (3.0 + r2) / 4.0 + beyond)
                 * (1.0 - lost).max(0.0)
                 * (1.0 - constant)
         };

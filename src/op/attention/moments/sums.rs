@@ -81,7 +81,7 @@ impl Sums {
             let roots: Vec<f64> = mean_squares.iter().map(|m| m.max(f64::MIN_POSITIVE).sqrt()).collect();
             let t = a.rows();
             let b = &Octet::from_fn(t, t, |i, j| eight(|l| a[(i, j)][l] * (r[(i, j)][l] - z[(i, i)][l]) / roots[i]));
-            let cosine = &correlation(z);
+            let cosine = &z.correlation();
             centred = centred - &(cosine.component_mul(&(b * kk).symmetric_product(&b.transpose())) * lost);
             g_k = g_k - &(b.transpose().symmetric_product(&(&h.component_mul(cosine) * b)) * lost);
             let products = sharper.row_products(r);
@@ -128,17 +128,6 @@ fn alike(g: &Octet, y: &Octet) -> Eight {
 fn symmetric_part(m: Octet) -> Octet {
     let transposed = m.transpose();
     (m + &transposed) * 0.5
-}
-
-/// As [`crate::op::gaussian::correlation`], lane by lane.
-fn correlation(gram: &Octet) -> Octet {
-    let roots: Vec<Eight> = gram.diagonal().map(|k| k.map(|k| k.max(0.0).sqrt())).collect();
-    let cosine = |a: usize, b: usize, l: usize| match (a == b, roots[a][l] * roots[b][l]) {
-        (true, _) => 1.0,
-        (_, 0.0) => 0.0,
-        (_, product) => (gram[(a, b)][l] / product).clamp(-1.0, 1.0),
-    };
-    Octet::from_fn(gram.rows(), gram.columns(), |a, b| eight(|l| cosine(a, b, l)))
 }
 
 #[cfg(test)]

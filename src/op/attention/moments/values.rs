@@ -1,9 +1,10 @@
 //! What an ensemble of heads makes of the values: E z, and how z varies between draws.
 
-use crate::op::Gram;
 use crate::op::attention::moments::ensemble::Heads;
+use crate::op::attention::moments::lengths::Varying;
 use crate::op::attention::moments::octet::{Eight, LANES, Octet, eight, total};
 use crate::op::gaussian::{centred_product, centred_trace};
+use crate::op::{Gram, Lengths};
 
 /// z = A V A^T over the members, and how its diagonal and its centred part vary. Sums of eight lanes each.
 pub struct Values {
@@ -16,10 +17,27 @@ pub struct Values {
     shapes: [Eight; 2],
     /// Sums over members for u = tr z_c/tr z and the same of x: u, u of x, its square, their product.
     traces: [Eight; 4],
+    lengths: Varying,
+}
+
+/// What comes of the members.
+pub struct Finished {
+    /// E z.
+    pub z: Gram,
+    /// The relative variance of its diagonal.
+    pub spread: f64,
+    /// The freedom of its Gram.
+    pub freedom: f64,
+    /// The elasticity of its distance from token collapse.
+    pub centred_elasticity: f64,
+    pub lengths: Lengths,
+    /// As in [`Varying`].
+    pub held: Gram,
+    pub mixed: Gram,
 }
 
 impl Values {
-    pub fn new(t: usize) -> Self {
+    pub fn new(t: usize, heads: usize) -> Self {
         let zero = || Octet::zeros(t, t);
         let none = [0.0; LANES];
         Values {
@@ -29,6 +47,7 @@ impl Values {
             shape: zero(),
             shapes: [none; 2],
             traces: [none; 4],
+            lengths: Varying::new(t, heads),
         }
     }
 
@@ -48,6 +67,7 @@ impl Values {
             self.sum += z;
             self.shape += &z.clone().scaled(*inverse);
         }
+        self.lengths.see(&z);
         let centred = z.each_ref().map(|z| z.centred());
         let products = [(0, 1), (0, 0), (1, 1)].map(|(i, j)| {
             let product = centred[i].dot(&centred[j]);
@@ -66,11 +86,11 @@ impl Values {
         }
     }
 
-    /// (E z, spread of its diagonal, freedom of its Gram, elasticity of its distance from token collapse).
-    pub fn finish(self, heads: f64, d: f64, members: usize) -> (Gram, f64, f64, f64) {
+    /// `d`: how many coordinates W_V gives the values beside what the members show.
+    pub fn finish(self, d: f64, members: usize) -> Finished {
         let (n, t) = (members as f64, self.sum.rows());
         let (z, shape) = (self.sum.total() / n, self.shape.total() / n);
-        let pairs = n / 2.0;
+        let (pairs, heads) = (n / 2.0, self.lengths.heads);
         // Between Grams fully, between heads by h: f = (cov + (var - cov)/h)/mean^2.
         let relative = |shared: f64, square: f64, mean_square: f64| {
             if mean_square <= 0.0 {
@@ -81,16 +101,17 @@ impl Values {
         };
         let token = |a: usize| relative(total(&self.shared[a]), total(&self.square[a]), z[(a, a)].powi(2));
         let spread = (0..t).map(token).sum::<f64>() / t as f64;
+        let (lengths, held, mixed) = self.lengths.finish(pairs, &z, spread);
         let [u, x, x_square, both] = self.traces.map(|sum| total(&sum) / n);
         let trace = centred_trace(&shape);
         if t < 2 || trace <= t as f64 * f64::EPSILON {
-            return (z, spread, d, 1.0);
+            return Finished { z, spread, freedom: d, centred_elasticity: 1.0, lengths, held, mixed };
         }
         let square = centred_product(&shape, &shape);
         let excess = relative(total(&self.shapes[0]), total(&self.shapes[1]), square) / (1.0 + trace * trace / square);
         let x_variance = x_square - x * x;
-        let elasticity = if x_variance > 0.0 { (both - u * x) / x_variance * x / u } else { 1.0 };
-        (z, spread, 1.0 / (1.0 / d + excess), elasticity)
+        let centred_elasticity = if x_variance > 0.0 { (both - u * x) / x_variance * x / u } else { 1.0 };
+        Finished { z, spread, freedom: 1.0 / (1.0 / d + excess), centred_elasticity, lengths, held, mixed }
     }
 }
 

@@ -158,6 +158,17 @@ impl Octet {
         out
     }
 
+    /// As [`crate::op::gaussian::correlation`], lane by lane.
+    pub fn correlation(&self) -> Self {
+        let roots: Vec<Eight> = self.diagonal().map(|k| k.map(|k| k.max(0.0).sqrt())).collect();
+        let cosine = |a: usize, b: usize, l: usize| match (a == b, roots[a][l] * roots[b][l]) {
+            (true, _) => 1.0,
+            (_, 0.0) => 0.0,
+            (_, product) => (self[(a, b)][l] / product).clamp(-1.0, 1.0),
+        };
+        Octet::from_fn(self.rows(), self.columns(), |a, b| eight(|l| cosine(a, b, l)))
+    }
+
     /// Each row times its factor.
     pub fn scale_rows(&mut self, by: &[Eight]) {
         for column in self.entries.chunks_mut(self.rows.max(1)) {
