@@ -73,24 +73,36 @@ pub struct Moments {
     pub lengths: Option<Lengths>,
 }
 
-/// Where tokens' lengths vary much, and apart from their inner products, as behind one head of attention: what a norm
-/// that divides by them sees beyond the second order in [`Moments::spread`]. With q^ and K^ the realised moments:
+/// Where tokens' lengths vary much, and apart from their inner products, as behind one head of attention: what changes for a norm
+/// that divides by them, beyond the second order in [`Moments::spread`]. With q^ and K^ the realised moments:
 #[derive(Clone, Debug, PartialEq)]
 pub struct Lengths {
     /// E K^_ab/sqrt(q^_a q^_b) less the same of the means.
     pub cosine: Gram,
     /// E sqrt(q_a q_b/(q^_a q^_b)) less 1 + spread (3 + r^2)/4, r the cosine of the means.
     pub inverse: Gram,
+    /// 1/[`Moments::freedom`] of tokens of unit length less that of these.
+    pub inverse_freedom: f64,
 }
 
 impl Lengths {
     /// What is left of it in a sum of which this value is a share: of second order, so that it falls as the share's square.
     pub fn diluted(&self, share: f64) -> Self {
-        Lengths { cosine: &self.cosine * share.powi(2), inverse: &self.inverse * share.powi(2) }
+        let share = share.powi(2);
+        Lengths {
+            cosine: &self.cosine * share,
+            inverse: &self.inverse * share,
+            inverse_freedom: self.inverse_freedom * share,
+        }
     }
 
     pub fn plus(self, other: Self) -> Self {
-        Lengths { cosine: self.cosine + other.cosine, inverse: self.inverse + other.inverse }
+        let Lengths { cosine, inverse, inverse_freedom } = other;
+        Lengths {
+            cosine: self.cosine + cosine,
+            inverse: self.inverse + inverse,
+            inverse_freedom: self.inverse_freedom + inverse_freedom,
+        }
     }
 }
 

@@ -59,6 +59,7 @@ pub fn respond(op: &Radial, at: &Site, input: &Moments) -> Result<Responded> {
         Some(lengths) => own * lengths.cosine[(a, b)] * (centred[(a, a)] * centred[(b, b)]).sqrt(),
         None => 0.0,
     };
+    let inverse_freedom = input.lengths.as_ref().map_or(0.0, |lengths| own * lengths.inverse_freedom);
     let gram = symmetric(n, |a, b| {
         let realised = if a == b { centred[(a, a)] } else { centred[(a, b)] * shrink(cosine[(a, b)]) + lift(a, b) };
         linear[a] * linear[b] * realised * (1.0 - constant)
@@ -70,7 +71,7 @@ pub fn respond(op: &Radial, at: &Site, input: &Moments) -> Result<Responded> {
     let output = Moments {
         gram,
         spread: input.spread * (1.0 - own).powi(2),
-        freedom: input.freedom,
+        freedom: 1.0 / (1.0 / input.freedom + inverse_freedom).max(f64::MIN_POSITIVE),
         constant: if op.centred { 0.0 } else { input.constant },
         mean,
         coordinates: None,

@@ -73,7 +73,7 @@ impl Varying {
         let beyond = symmetric(z.nrows(), |a, b| roots[a] * roots[b] * inverse[(a, b)] - second_order(mean[(a, b)]));
         let held = cosine.zip_map(&inverse, |cosine, inverse| if inverse > 0.0 { cosine / inverse } else { 0.0 });
         let mixed = self.mixed.total() / (2.0 * pairs);
-        (Lengths { cosine: cosine - mean, inverse: beyond }, held, mixed)
+        (Lengths { cosine: cosine - mean, inverse: beyond, inverse_freedom: 0.0 }, held, mixed)
     }
 }
 
