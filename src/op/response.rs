@@ -158,12 +158,15 @@ pub struct Cotangent {
     /// By how much the cotangent's energy falls as its value's second moment rises, -d ln |g|^2/d ln q between draws:
     /// 1 before a norm, 0 for a fresh cotangent.
     pub recoil: f64,
+    /// E sum_ab K^_ab G^_ab, K^ the realised Gram of its own value and G^ its own, over the same of the means: 1 for a fresh
+    /// cotangent, more behind a sub-layer, which gives tokens that happen to be alike cotangents that are.
+    pub coupling: f64,
 }
 
 impl Cotangent {
     /// A cotangent independent of its value, and of no preferred direction.
     pub fn fresh(gram: Gram) -> Self {
-        Cotangent { gram, radial: 1.0, constant: 1.0, paired: None, recoil: 0.0 }
+        Cotangent { gram, radial: 1.0, constant: 1.0, paired: None, recoil: 0.0, coupling: 1.0 }
     }
 }
 

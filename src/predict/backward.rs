@@ -3,7 +3,7 @@
 //! A cotangent carries the share of it along its own value (`radial`). Through a sum v = sum c_i w_i the contribution to
 //! w_i has share cos^2 u + 1 - cos^2, cos between w_i and v: the part along v keeps v's share u, the rest is isotropic (own,
 //! derived here). It also carries how it recoils from its value's second moment: a term's cotangent recoils as v's second moment moves with it,
-//! and whether it goes with its value coordinate by coordinate, as behind an op that bends them (`coordinates.rs`).
+//! how it is coupled with its value's tokens, and whether it goes with its value coordinate by coordinate, as behind an op that bends them (`coordinates.rs`).
 //! Contributions to one value add by energy.
 
 use std::collections::BTreeMap;
@@ -42,6 +42,7 @@ struct Shares {
     radial: f64,
     constant: f64,
     recoil: f64,
+    coupling: f64,
     /// Whether it goes with its value, as an op that bends coordinates came before it and no sub-layer since.
     sloped: bool,
 }
@@ -95,6 +96,7 @@ impl<'a> Backward<'a> {
                     constant: blend(known.constant, shares.constant),
                     sloped: known.sloped || shares.sloped,
                     recoil: (known.recoil * before + shares.recoil * added) / (before + added),
+                    coupling: (known.coupling * before + shares.coupling * added) / (before + added),
                 }
             }
             _ => shares,
@@ -109,7 +111,8 @@ impl<'a> Backward<'a> {
         for term in terms {
             let radial = term.cos2 * shares.radial + 1.0 - term.cos2;
             let recoil = term.slope * shares.recoil;
-            self.add(term.key, term.weight, from, Shares { radial, recoil, ..shares });
+            let coupling = 1.0 + term.cos2 * (shares.coupling - 1.0);
+            self.add(term.key, term.weight, from, Shares { radial, recoil, coupling, ..shares });
         }
     }
 
@@ -129,7 +132,7 @@ impl<'a> Backward<'a> {
             }
         };
         let (Some(gram), Some(shares)) = (self.joint.gram(id), self.shares.get(&id)) else { return };
-        let Shares { radial, constant, recoil, sloped } = *shares;
+        let Shares { radial, constant, recoil, coupling, sloped } = *shares;
         let drawn = (self.coordinates.get(id), self.values.get(argument));
         // Behind a sub-layer no coordinate is one of its argument's.
         let sublayer = self.graph.calls[call].op.as_ref().is_some_and(|op| op.role() == Role::Sublayer);
@@ -138,9 +141,9 @@ impl<'a> Backward<'a> {
             (Some(cotangent), Some(value)) if sloped => Some(Paired { cotangent: cotangent.clone(), value }),
             _ => None,
         };
-        let pulled = pull.pull(&Cotangent { gram: gram.clone(), radial, constant, paired, recoil });
+        let pulled = pull.pull(&Cotangent { gram: gram.clone(), radial, constant, paired, recoil, coupling });
         self.parameters[call] = Ok(pulled.parameters);
-        let Cotangent { gram, radial, constant, recoil, .. } = pulled.cotangent;
+        let Cotangent { gram, radial, constant, recoil, coupling, .. } = pulled.cotangent;
         let bends = self.graph.calls[call].op.as_ref().is_some_and(|op| op.bend(0.0).is_some());
         let bend = |x: f64| self.graph.calls[call].op.as_ref().and_then(|op| op.bend(x));
         match (&pulled.linear, drawn.1) {
@@ -162,7 +165,7 @@ impl<'a> Backward<'a> {
             }
         }
         let sloped = pulled.linear.is_some() && (sloped || bends);
-        let shares = Shares { radial, constant, recoil, sloped };
+        let shares = Shares { radial, constant, recoil, coupling, sloped };
         if self.joint.contains(argument) {
             self.add(argument, 1.0, self.scratch, shares);
             self.joint.remove(self.scratch);
@@ -216,7 +219,7 @@ impl<'a> Backward<'a> {
     }
 }
 
-const FRESH: Shares = Shares { radial: 1.0, constant: 1.0, recoil: 0.0, sloped: false };
+const FRESH: Shares = Shares { radial: 1.0, constant: 1.0, recoil: 0.0, coupling: 1.0, sloped: false };
 
 impl Visitor for Backward<'_> {
     fn visit(&mut self, id: NodeId, node: &Node) -> Result<()> {

@@ -105,6 +105,7 @@ pub fn respond(at: &Site, input: &Moments) -> Result<Responded> {
     let pull = Back {
         width: d,
         gains,
+        input: input.gram.clone(),
         ensemble,
         inner,
         steady,
@@ -138,6 +139,7 @@ fn refuse_saturation(at: &Site, input: &Moments, gains: Gains, held: bool) -> Re
 struct Back {
     width: f64,
     gains: Gains,
+    input: Gram,
     ensemble: Ensemble,
     /// How many parameters the norms of q, k, v have.
     inner: [usize; 3],
@@ -194,15 +196,18 @@ impl Pull for Back {
         let Gains { q, k, v, .. } = self.gains;
         let parts = [(v, &sums.v), (q, &sums.q), (k, &sums.k)];
         let mut gram = Gram::zeros(t, t);
-        let (mut along, mut whole) = (0.0, 0.0);
+        let (mut along, mut whole, mut coupled) = (0.0, 0.0, 0.0);
         for (gain, part) in parts {
             let part_gram = part.gram.total();
             let energy = part_gram.trace();
             let share = if energy > 0.0 { total(&part.along) / energy } else { 1.0 };
             (along, whole) = (along + gain * share * energy, whole + gain * energy);
+            coupled += gain * lost(share) * total(&part.weight) / n;
             gram += part_gram * (gain * lost(share) / n);
         }
         let radial = if whole > 0.0 { along / whole } else { radial };
+        let apart = self.input.dot(&gram);
+        let coupling = if apart > 0.0 { coupled / apart } else { 1.0 };
         let weight = |part: Eight| self.width * total(&part) / n;
         let mut parameters = Vec::new();
         if self.scored {
@@ -216,7 +221,7 @@ impl Pull for Back {
         let of_scores = |p: &Expected| mean(p).and_then(|p| self.scores(p));
         parameters.extend(sums.q.inner.iter().chain(&sums.k.inner).map(of_scores));
         parameters.extend(sums.v.inner.iter().map(mean).chain(out_gains));
-        Pulled { cotangent: Cotangent { radial, recoil, ..Cotangent::fresh(gram) }, linear: None, parameters }
+        Pulled { cotangent: Cotangent { radial, recoil, coupling, ..Cotangent::fresh(gram) }, linear: None, parameters }
     }
 }
 

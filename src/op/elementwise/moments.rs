@@ -150,7 +150,7 @@ impl Pull for Slope {
             (self.slopes[(a, b)] - lost * self.linear[a] * self.linear[b]) / (ALPHA * ALPHA)
         });
         let alpha = g.dot(&self.stretches) * along * together(&|x| x * slope(x));
-        let mut parameters = vec![Ok(g.dot(&self.values) * together(&phi)), total(g), Ok(alpha)];
+        let mut parameters = vec![Ok(g.dot(&self.values) * together(&phi) * cotangent.coupling), total(g), Ok(alpha)];
         parameters.extend(self.op.shift.then(|| Ok(g.dot(&shift))));
         Pulled {
             cotangent: Cotangent {

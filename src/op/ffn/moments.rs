@@ -83,6 +83,7 @@ pub fn respond(at: &Site, input: &Moments) -> Result<Responded> {
         width: d,
         hidden_width: n_h,
         gains: [g1, g2, g3],
+        input: input.gram.clone(),
         elasticity: hidden_elasticity,
         stretched,
         cosine2,
@@ -104,6 +105,7 @@ struct Back {
     hidden_width: f64,
     /// Squared gains of W_1, W_2, W_3.
     gains: [f64; 3],
+    input: Gram,
     /// Relative variance of the input's second moment.
     input_spread: f64,
     /// d ln E a^2/d ln q of the hidden layer.
@@ -149,17 +151,21 @@ impl Pull for Back {
         let recoil = self.elasticity * recoil - (self.elasticity - 1.0);
         let together = (1.0 - recoil * self.input_spread).max(0.0);
         let w_1 = self.width * self.first.dot(&g_a) * to_h * together;
+        let mut coupled = g1 * to_h * self.first.dot(&g_a);
         let mut gram = g_h * g1;
         let mut parameters = vec![Ok(w_1), Ok(w_2)];
         if let Some((gate, third)) = &self.gate {
             parameters.push(Ok(self.width * third.dot(&g_a) * to_u * together));
+            coupled += g3 * to_u * third.dot(&g_a);
             gram += g_a.component_mul(gate) * (to_u * g3);
         }
         // Scaling h moves a along s = h phi'(h), or with a gate along (h phi' + phi) u: only what of it is along a is missing.
         let radial = self.stretched * (1.0 - (1.0 - radial) * self.cosine2);
+        let apart = self.input.dot(&gram);
+        let coupling = if apart > 0.0 { coupled / apart } else { 1.0 };
         gram *= lost(radial, self.width);
         parameters.extend(inner);
-        Pulled { cotangent: Cotangent { radial, recoil, ..Cotangent::fresh(gram) }, linear: None, parameters }
+        Pulled { cotangent: Cotangent { radial, recoil, coupling, ..Cotangent::fresh(gram) }, linear: None, parameters }
     }
 }
 
@@ -171,6 +177,41 @@ mod tests {
     use crate::op::differences::site;
     use crate::random::Stream;
     use crate::spec::Setting;
+
+    #[test]
+    fn tokens_that_happen_to_be_alike_have_cotangents_that_are() {
+        let (at, t) = (site(32), 3);
+        let (d, n) = (at.width, at.shape.ffn_width);
+        let half = Gram::from_fn(t, t, |a, b| if a == b { 1.0 } else { 0.5 });
+        let pull = respond(&at, &Moments::gaussian(Gram::identity(t, t), d)).unwrap().pull;
+        let rule = pull.pull(&Cotangent::fresh(half.clone())).cotangent.coupling;
+        // The same by hand, for ReLU.
+        let draws = 32_000;
+        let mut stream = Stream::new(5, &[]);
+        let mut normal = |rows: usize, columns: usize, variance: f64| {
+            Gram::from_vec(rows, columns, stream.normals(rows * columns)) * variance.sqrt()
+        };
+        let factor = crate::op::gaussian::cholesky(&half);
+        let (mut mean, mut coupled) = (Gram::zeros(t, t), Vec::new());
+        for _ in 0..draws {
+            let (x, w_1) = (normal(t, d, 1.0), normal(d, n, 1.0 / d as f64));
+            let (c, w_2) = (&factor * normal(t, d, 1.0), normal(n, d, 1.0 / n as f64));
+            let slopes = (&x * &w_1).map(|h| f64::from(h > 0.0));
+            let g = (c * w_2.transpose()).component_mul(&slopes) * w_1.transpose();
+            let gram = &g * g.transpose();
+            // A token's own length is independent of its cotangent's: only noise here.
+            let alike = &x * x.transpose() / d as f64;
+            coupled.push(alike.dot(&gram) - alike.diagonal().dot(&gram.diagonal()));
+            mean += gram / draws as f64;
+        }
+        let shares: Vec<f64> = coupled.iter().map(|sum| sum / mean.trace()).collect();
+        let found = shares.iter().sum::<f64>() / draws as f64;
+        let variance = shares.iter().map(|share| (share - found).powi(2)).sum::<f64>() / draws as f64;
+        // Six standard errors; the next order is smaller by a few tokens over d.
+        let expected = rule - 1.0;
+        let margin = 6.0 * (variance / draws as f64).sqrt() + expected * 2.0 * t as f64 / d as f64;
+        assert!((found - expected).abs() < margin && expected > margin, "{found} {expected} {margin}");
+    }
 
     #[test]
     fn a_cotangent_that_lacks_the_hidden_layers_direction_loses_most_where_slopes_are_steep() {

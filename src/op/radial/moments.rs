@@ -132,9 +132,11 @@ impl Pull for Divide {
         let linear: Vec<f64> = self.inverse.iter().map(|i| i * once.max(0.0)).collect();
         let along = g.dot(&self.normalized);
         let together = cotangent.paired.as_ref().map_or(1.0, |paired| paired.together(|x| x));
+        // A coordinate's g^2 x^2 is three times as large where g goes along x: E x^4 = 3.
+        let coordinates = 1.0 + 2.0 * (cotangent.radial.min(self.width) - 1.0) / self.width;
         let gain = match self.op.gain {
             Gain::None => None,
-            Gain::PerCoordinate | Gain::OnePlus => Some(Ok(along * together)),
+            Gain::PerCoordinate | Gain::OnePlus => Some(Ok(along * together * cotangent.coupling * coordinates)),
             // The cosine's Gram is the normalized one in units of its length.
             Gain::Single if cotangent.radial < CANCELLED => Some(Err(CANCELS)),
             Gain::Single => Some(Ok(along * cotangent.radial)),
