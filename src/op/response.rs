@@ -74,12 +74,12 @@ pub struct Moments {
 }
 
 /// Where tokens' lengths vary much, and apart from their inner products, as behind one head of attention: what changes for a norm
-/// that divides by them, beyond the second order in [`Moments::spread`]. With q^ and K^ the realised moments:
+/// that divides by them, beyond the second order in [`Moments::spread`] (own, derived here). Without unit. With q^ and K^ the realised moments:
 #[derive(Clone, Debug, PartialEq)]
 pub struct Lengths {
-    /// E K^_ab/sqrt(q^_a q^_b) less the same of the means.
+    /// `(tokens, tokens)`: E K^_ab/sqrt(q^_a q^_b) less the same of the means.
     pub cosine: Gram,
-    /// E sqrt(q_a q_b/(q^_a q^_b)) less 1 + spread (3 + r^2)/4, r the cosine of the means.
+    /// `(tokens, tokens)`: E sqrt(q_a q_b/(q^_a q^_b)) less 1 + spread (3 + r^2)/4, r the cosine of the means.
     pub inverse: Gram,
     /// 1/[`Moments::freedom`] of tokens of unit length less that of these.
     pub inverse_freedom: f64,
@@ -96,6 +96,7 @@ impl Lengths {
         }
     }
 
+    /// That of a sum of two independent values, each diluted by its share.
     pub fn plus(self, other: Self) -> Self {
         let Lengths { cosine, inverse, inverse_freedom } = other;
         Lengths {

@@ -34,9 +34,11 @@ const VALUE: Law = Law { finite: 0.046, tokens: 0.0, scatter: 0.4 };
 const LINEAR: Law = Law { finite: 0.06, tokens: 0.0, scatter: 0.8 };
 /// Behind the softmax, quadratic in the centred token Gram: W_Q, W_K and what stands between them and the scores.
 const SCORES: Law = Law { finite: 0.2, tokens: 0.0, scatter: 1.5 };
-/// Gains and biases. A gain that nothing but attention reads has a gradient coordinate by coordinate, of which token Grams miss 2.4,
-/// 6.5 and 10.6 % at 4, 12 and 24 tokens of width 80, 3.1 % at 12 of width 160 (the exact law, 8,000 draws; SpanNorm, one block).
-const VECTOR: Law = Law { finite: 0.1, tokens: 0.3, scatter: 0.8 };
+/// Biases.
+const BIAS: Law = Law { finite: 0.1, tokens: 0.0, scatter: 0.8 };
+/// Gains. One that nothing but attention reads has a gradient coordinate by coordinate, of which token Grams miss 2.4,
+/// 6.5 and 10.6 % at 4, 12 and 24 tokens of width 80, 3.1 % at 12 of width 160 (the exact law, 4,000 to 8,000 draws; SpanNorm, one block).
+const GAIN: Law = Law { finite: 0.1, tokens: 0.3, scatter: 0.8 };
 /// One number for all coordinates, or a query: sums of cotangent times value that all but cancel behind a norm.
 const SCALAR: Law = Law { finite: 0.6, tokens: 0.0, scatter: 1.0 };
 
@@ -65,7 +67,8 @@ fn of_parameter(layout: &Layout, p: usize) -> Law {
         [_, _] => LINEAR,
         [1] => SCALAR,
         _ if name == "query" => SCALAR,
-        _ => VECTOR,
+        _ if name == "bias" || name.ends_with(".bias") => BIAS,
+        _ => GAIN,
     }
 }
 
